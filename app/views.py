@@ -1,0 +1,405 @@
+"""What each page shows, as data. A route fills one of these; HTML and JSON are two prints of it.
+
+Nothing here formats: numbers are numbers, texts are plain text, addresses are made by `app.urls`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Breadcrumb:
+    text: str
+    url: str
+
+
+# --- small things that several pages show -----------------------------------------------------
+
+
+@dataclass(frozen=True)
+class LabelView:
+    """A feature's label with its evidence. `text` is never empty: unlabelled features say so."""
+
+    text: str
+    source: str  # "phrases", "none", later "llm:..." and "human:..."
+    score: float | None  # AUC of the predictor on held-out documents; None where not measured
+    score_low: float | None
+    score_high: float | None
+    score_n: int
+    predictor: str  # how the score was measured, in words
+    candidates: list[tuple[str, float]]  # other phrases with their scores, best first
+
+
+@dataclass(frozen=True)
+class FeatureChip:
+    """A feature as it is mentioned on other pages."""
+
+    latent: int
+    label: str
+    url: str
+    activation: float | None = None  # on the document or query at hand
+    share: float | None = None  # activation as a share of the feature's maximum, 0..1
+
+
+@dataclass(frozen=True)
+class FeatureRow:
+    """One line of the feature browser."""
+
+    latent: int
+    label: LabelView
+    url: str
+    density: float  # share of documents, 0..1
+    n_documents: int
+    max: float
+    mean: float
+    quality: float  # the mix of label score and usefulness that is the default order, 0..1
+    is_dead: bool
+    family_url: str | None
+    family_label: str | None
+
+
+@dataclass(frozen=True)
+class NeighbourRow:
+    """A similar, opposite, or co-occurring feature."""
+
+    latent: int
+    label: str
+    url: str
+    cosine: float | None = None  # decoder cosine
+    lift: float | None = None
+    observed: int | None = None
+    expected: float | None = None
+
+
+@dataclass(frozen=True)
+class DocumentCard:
+    """A document as it stands in a list."""
+
+    position: int  # row of the collection
+    id: str
+    title: str
+    url: str  # our page
+    source_url: str | None  # the document itself, http(s) only
+    authors: str
+    venue: str
+    year: int | None
+    citations: int | None
+    abstract: str
+    activation: float | None = None  # evidence lists
+    share: float | None = None  # activation / feature maximum
+    chips: tuple[FeatureChip, ...] = ()
+
+
+@dataclass(frozen=True)
+class Page:
+    """Paging of a list."""
+
+    number: int  # from 1
+    size: int
+    total: int
+    previous_url: str | None
+    next_url: str | None
+
+
+@dataclass(frozen=True)
+class Option:
+    """One choice of a sort, filter or tab: a link that works without JavaScript."""
+
+    value: str
+    text: str
+    url: str
+    is_chosen: bool
+    count: int | None = None
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """Counts over equal bins from `low` to `high` (`counts[i]` lies in bin i)."""
+
+    low: float
+    high: float
+    counts: list[int]
+    marker: float | None = None
+
+
+# --- pages --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class SAESummary:
+    """The few numbers by which SAEs are told apart, for cards."""
+
+    name: str
+    url: str
+    search_url: str
+    features_url: str
+    families_url: str
+    n_latents: int
+    k: int
+    fvu_train: float
+    fvu_heldout: float
+    n_heldout: int
+    l0: float
+    n_dead: int
+    n_families: int
+    n_labelled: int
+
+
+@dataclass(frozen=True)
+class CollectionCard:
+    name: str
+    title: str
+    url: str
+    n_documents: int
+    built: str  # ISO date
+    embedder: str
+    saes: list[SAESummary]
+
+
+@dataclass(frozen=True)
+class HomeView:
+    collections: list[CollectionCard]
+
+
+@dataclass(frozen=True)
+class FamilyCard:
+    id: int
+    label: str
+    url: str
+    size: int
+    density: float
+    n_documents: int
+    hub_ratio: float | None  # R = mean C~(parent, children) / mean C~(children, children)
+    children: list[FeatureChip]
+
+
+@dataclass(frozen=True)
+class OverviewView:
+    collection: CollectionCard
+    examples: list[Option]  # example queries: text and link
+    years: list[tuple[int, int]]  # year, documents
+    venues: list[Option]  # largest, with counts; link to a search filtered by it
+    surprising: list[FeatureRow]  # high quality, low density
+    families: list[FamilyCard]
+    documents: list[DocumentCard]  # a few, to start from
+
+
+@dataclass(frozen=True)
+class Slider:
+    """One feature in the steering panel."""
+
+    latent: int
+    label: str
+    url: str
+    own: float  # the query's own activation z (0 where the query does not have it)
+    strength: float  # s, the activation that is set; equals `own` while untouched
+    is_moved: bool
+    is_added: bool  # put there by a person, not by the query
+    low: float
+    high: float
+    step: float
+    n_documents: int
+    histogram: Histogram
+    reset_url: str  # this one back to the query's own
+    remove_url: str | None  # out of the panel (added sliders)
+    zero_url: str | None  # strength 0
+    weaker_url: str  # one notch down and up: steering without JavaScript
+    stronger_url: str
+
+
+@dataclass(frozen=True)
+class ResultRow:
+    rank: int
+    document: DocumentCard
+    score: float  # cosine with the steered query
+    bar: float  # score relative to the best of this search, 0..1
+    shared: list[FeatureChip]  # strongest features that the steered query and the document share
+    moved: int | None  # places gained (+) or lost (-) against the unsteered ranking; None: nothing is steered
+
+
+@dataclass(frozen=True)
+class SearchView:
+    collection: str
+    sae: str
+    q: str
+    is_steered: bool
+    sliders: list[Slider]
+    more_sliders: list[Slider]  # the query's weaker features, folded
+    moves: list[tuple[str, str, str]]  # chips: words of the move ("more dust extinction"), from-to, url that undoes it
+    found: list[tuple[FeatureRow, str]]  # answers to "add a feature by words": feature, url that adds it
+    find: str  # those words
+    cosine: float  # of the steered query with the query
+    explained: float | None  # share of the query's (centred) squared norm that its features explain
+    results: list[ResultRow]
+    page: Page | None
+    years: tuple[int | None, int | None]  # chosen range
+    year_bounds: tuple[int, int] | None  # what the collection has
+    venues: list[Option]
+    examples: list[Option]
+    reset_url: str
+    url: str  # canonical address of this view
+    json_url: str
+    message: str | None  # zero results, encoder loading ...: what happened and what to do
+    seconds: float  # embedding + ranking + reading, for the footer
+
+
+@dataclass(frozen=True)
+class FeatureListView:
+    collection: str
+    sae: str
+    rows: list[FeatureRow]
+    page: Page
+    words: str
+    sorts: list[Option]
+    densities: list[Option]
+    labelled_url: Option
+    dead: Option  # hidden with a count and a toggle
+    n_dead: int
+    random_url: str
+    url: str
+    json_url: str
+
+
+@dataclass(frozen=True)
+class TreeRow:
+    """One node of an indented tree, in depth-first order."""
+
+    feature: FeatureChip
+    depth: int
+    n_documents: int
+    density: float
+    conditional: float | None  # P(child | parent's documents) by the stated edge definition
+    is_current: bool
+
+
+@dataclass(frozen=True)
+class EvidenceTab:
+    key: str  # top, bands, borderline, near, all
+    text: str
+    url: str
+    is_chosen: bool
+
+
+@dataclass(frozen=True)
+class FeatureView:
+    collection: str
+    sae: str
+    latent: int
+    label: LabelView
+    is_dead: bool
+    density: float
+    n_documents: int
+    n_collection: int
+    max: float
+    mean: float
+    median: float
+    quality: float
+    quantiles: list[tuple[float, float]]  # (q, activation) over documents that have the feature
+    histogram: Histogram
+    is_log: bool
+    log_url: str  # toggles
+    tabs: list[EvidenceTab]
+    groups: list[tuple[str, list[DocumentCard]]]  # the chosen tab: (heading, documents)
+    page: Page | None
+    tree: list[TreeRow]
+    family_url: str | None
+    family_label: str | None
+    similar: list[NeighbourRow]
+    opposite: list[NeighbourRow]
+    together: list[NeighbourRow]
+    years: list[tuple[int, int, int]]  # year, documents with the feature, documents in all
+    previous_url: str
+    next_url: str
+    random_url: str
+    more_url: str  # search steered towards it
+    less_url: str  # and away from it
+    url: str
+    json_url: str
+    previous_label: str = ""
+    next_label: str = ""
+
+
+@dataclass(frozen=True)
+class FamilyListView:
+    collection: str
+    sae: str
+    families: list[FamilyCard]
+    page: Page
+    sorts: list[Option]
+    n_in_families: int
+    n_features: int
+    definition: str  # algorithm and threshold, in words
+    url: str
+    json_url: str
+
+
+@dataclass(frozen=True)
+class FamilyView:
+    collection: str
+    sae: str
+    id: int
+    label: LabelView
+    size: int
+    density: float
+    n_documents: int
+    hub_ratio: float | None
+    block_ratio: float | None  # mean co-activation inside / with features outside
+    threshold: float
+    definition: str
+    tree: list[TreeRow]
+    heat_labels: list[FeatureChip]  # at most 40
+    heat: list[list[float]]  # C~_ij = C_ij / min(f_i, f_j)
+    documents: list[DocumentCard]  # those with most members active
+    related: list[FamilyCard]  # families that share members
+    url: str
+    json_url: str
+
+
+@dataclass(frozen=True)
+class DocumentView:
+    collection: str
+    sae: str | None
+    document: DocumentCard
+    categories: list[str]
+    fingerprint: list[FeatureChip]  # all active features, strongest first
+    explained: float | None
+    neighbours: list[tuple[DocumentCard, float]]  # with cosine
+    steer_url: str | None  # search with this document's title as the query
+    saes: list[Option]  # fingerprint in which SAE
+    url: str
+    json_url: str
+
+
+@dataclass(frozen=True)
+class Baseline:
+    name: str
+    fvu_heldout: float
+    remark: str
+
+
+@dataclass(frozen=True)
+class ScorecardView:
+    collection: str
+    summary: SAESummary
+    is_resumed: bool
+    n_train: int
+    n_rare: int  # density below 1e-4, dead excluded
+    density_histogram: Histogram  # log10 density of the living
+    curve: list[tuple[int, float | None, float | None, float]]  # step, FVU train, FVU held-out, dead share
+    baselines: list[Baseline]
+    label_scores: Histogram | None
+    config: list[tuple[str, str]]
+    provenance: list[tuple[str, str]]  # embedder, corpus hash, versions, seed
+    url: str
+    json_url: str
+
+
+@dataclass(frozen=True)
+class ErrorView:
+    status: int
+    title: str
+    message: str
+    remedy: str
+    home_url: str
+    suggestions: list[Option]

@@ -1,0 +1,43 @@
+"""The errors of the library. Each carries the data that its message is made from.
+
+A message says what happened, where, why if it is known, and what to do about it.
+"""
+
+from __future__ import annotations
+
+
+class SaefariError(Exception):
+    """Something a person can act on: `str(error)` is the whole message, `remedy` what to do."""
+
+    def __init__(self, what: str, *, remedy: str = "") -> None:
+        super().__init__(f"{what} {remedy}".strip())
+        self.what = what
+        self.remedy = remedy
+
+
+class CorpusError(SaefariError):
+    """A corpus that cannot be read, or in which no usable document is left."""
+
+
+class EmbeddingError(SaefariError):
+    """An embedder that cannot be loaded or failed, or embeddings that do not fit the corpus."""
+
+
+class EmbedderNotReady(EmbeddingError):
+    """The encoder is still being loaded, or this collection has none; other pages still work."""
+
+
+class TrainingError(SaefariError):
+    """A configuration or data on which no sparse autoencoder can be trained."""
+
+
+class ArtifactError(SaefariError):
+    """An artifact file that is missing, damaged or of another schema."""
+
+
+class BusyError(SaefariError):
+    """Another process is writing the same collection."""
+
+
+class NotFoundError(SaefariError):
+    """No collection, SAE, feature, family or document of that name."""
