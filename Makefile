@@ -1,0 +1,75 @@
+# `make` alone lists the commands. PYTHON chooses the interpreter, HARDWARE=gpu the GPU build, PORT the port.
+PYTHON ?= python3
+HARDWARE ?= cpu
+HOME_DIR ?= .saefari
+PORT ?= 8000
+
+VENV := .venv
+BIN := $(VENV)/bin
+SAEFARI := $(BIN)/saefari
+INSTALLED := $(VENV)/.installed-$(HARDWARE)
+INSTALLED_DEV := $(VENV)/.installed-dev-$(HARDWARE)
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help install install-dev demo serve test test-browser-needs check format bench clean
+
+help: ## list these commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+demo: install ## build an explorer of the docstrings on this machine (first time) and serve it
+	@$(SAEFARI) demo --home $(HOME_DIR) --port $(PORT)
+
+serve: install ## serve what has been built in .saefari
+	@$(SAEFARI) serve --home $(HOME_DIR) --port $(PORT)
+
+test: install-dev test-browser-needs ## run all tests, in random order
+	@$(BIN)/python -m pytest
+
+check: install-dev ## ruff, mypy --strict, then the tests
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy --strict
+	@$(MAKE) --no-print-directory test
+
+format: install-dev ## let ruff lay out the code and mend what it safely can
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+bench: install-dev ## run every benchmark; each ends with one line of JSON
+	@set -e; for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python "$$script"; done
+
+clean: ## remove caches and what was built, except .venv and .saefari
+	@rm -rf build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis test-results
+	@find . -path ./$(VENV) -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
+
+install: $(INSTALLED)
+
+install-dev: $(INSTALLED_DEV)
+
+$(VENV)/.made:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Saefari needs Python 3.11 or newer; this is $$($(PYTHON) --version). Try: make PYTHON=python3.12 demo" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || \
+	  { echo "Python could not make a virtual environment. On Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
+	@touch $@
+
+$(INSTALLED): $(VENV)/.made pyproject.toml constraints.txt
+	@echo "Installing Saefari ($(HARDWARE)) into $(VENV); the first time takes a few minutes."
+	@$(PIP) --editable '.[$(HARDWARE)]'
+	@touch $@
+
+$(INSTALLED_DEV): $(VENV)/.made pyproject.toml constraints.txt
+	@echo "Installing Saefari ($(HARDWARE)) and the tools for its tests into $(VENV); the first time takes a few minutes."
+	@$(PIP) --editable '.[$(HARDWARE),dev]'
+	@touch $(INSTALLED) $@
+
+# The browser tests drive a Chromium of the system. Root may install it; anybody else is told by the tests.
+test-browser-needs:
+	@if ! { command -v chromium || command -v chromium-browser || command -v google-chrome; } >/dev/null 2>&1 \
+	    && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then \
+	  echo "Installing Chromium for the browser tests."; \
+	  { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium; } >/dev/null \
+	    || echo "Chromium could not be installed: the browser tests will say so." >&2; \
+	fi
