@@ -1,0 +1,42 @@
+"""What every test may lean on: the same environment everywhere, and a browser if there is one."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from typing import Any
+
+import pytest
+from hypothesis import settings
+
+CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome")
+
+# No deadline: the machine may be busy with something else, and a slow example is not a wrong one.
+settings.register_profile("saefari", deadline=None, max_examples=50)
+settings.load_profile("saefari")
+
+
+@pytest.fixture(autouse=True)
+def _plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A person's own settings do not leak into the tests, and no test reaches for a model hub."""
+    for name in os.environ:
+        if name.startswith("SAEFARI_"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+
+
+@pytest.fixture(scope="session")
+def browser_type_launch_args(browser_type_launch_args: dict[str, Any]) -> dict[str, Any]:
+    """The system's Chromium for pytest-playwright; without one a failure under CI, elsewhere a skip."""
+    found = next(filter(None, map(shutil.which, CHROMIUM_NAMES)), None)
+    if found is None:
+        message = "The browser tests need Chromium. On Debian and Ubuntu: apt-get install chromium"
+        if os.environ.get("CI") == "true":
+            pytest.fail(message)
+        pytest.skip(message)
+    as_root = ["--no-sandbox"] if os.geteuid() == 0 else []
+    return {
+        **browser_type_launch_args,
+        "executable_path": found,
+        "args": [*as_root, "--disable-dev-shm-usage"],
+    }
