@@ -88,13 +88,13 @@ def make_codes(
 
 def encode_codes(
     sae: SAE,
-    x_MD: NDArray[np.float32],  # noqa: N803
+    x_MD: NDArray[np.float32],
     progress: Callable[[int, int], None] | None = None,
 ) -> Codes:
     """Encode every document, a block of rows at a time."""
     n_documents = len(x_MD)
-    indices_MK = np.empty((n_documents, sae.k), dtype=np.int64)  # noqa: N806
-    values_MK = np.empty((n_documents, sae.k), dtype=np.float32)  # noqa: N806
+    indices_MK = np.empty((n_documents, sae.k), dtype=np.int64)
+    values_MK = np.empty((n_documents, sae.k), dtype=np.float32)
     for start in range(0, n_documents, ROWS_PER_BLOCK):
         block = slice(start, min(start + ROWS_PER_BLOCK, n_documents))
         latents = sae.encode(x_MD[block])

@@ -50,10 +50,10 @@ class SAE:
     def __init__(
         self,
         *,
-        W_enc_ND: torch.Tensor,  # noqa: N803 (the field's names)
-        W_dec_ND: torch.Tensor,  # noqa: N803
-        b_enc_N: torch.Tensor,  # noqa: N803
-        b_dec_D: torch.Tensor,  # noqa: N803
+        W_enc_ND: torch.Tensor,
+        W_dec_ND: torch.Tensor,
+        b_enc_N: torch.Tensor,
+        b_dec_D: torch.Tensor,
         k: int,
     ) -> None:
         self.W_enc_ND = W_enc_ND.detach().float().cpu().contiguous()
@@ -64,17 +64,17 @@ class SAE:
         self.n_latents, self.width = self.W_dec_ND.shape
 
     @property
-    def directions_ND(self) -> NDArray[np.float32]:  # noqa: N802
+    def directions_ND(self) -> NDArray[np.float32]:
         """Unit decoder rows, (N, D)."""
         return self.W_dec_ND.numpy()
 
-    def preactivations(self, x_BD: NDArray[np.float32]) -> NDArray[np.float32]:  # noqa: N803
+    def preactivations(self, x_BD: NDArray[np.float32]) -> NDArray[np.float32]:
         """a = W_enc (x - b_dec) + b_enc, (B, N)."""
         x = torch.from_numpy(np.ascontiguousarray(x_BD, dtype=np.float32))
         bias = self.b_enc_N - self.W_enc_ND @ self.b_dec_D
         return torch.addmm(bias, x, self.W_enc_ND.T).numpy()
 
-    def encode(self, x_BD: NDArray[np.float32]) -> Latents:  # noqa: N803
+    def encode(self, x_BD: NDArray[np.float32]) -> Latents:
         """z = ReLU(TopK_k(a)), sparse: (B, K) indices and values."""
         top = torch.from_numpy(self.preactivations(x_BD)).topk(self.k, dim=1)
         return Latents(top.indices.numpy(), top.values.clamp_min(0).numpy())

@@ -1,0 +1,202 @@
+"""The folder on disk: written as a draft, checked by a manifest, published by rename.
+
+    {collection}/CURRENT                       name of the generation that is served
+    {collection}/generations/{generation}/     immutable; manifest.json holds size and sha256 of every file
+    {collection}/generations/.draft-*          an unfinished build; swept away by the next one
+
+Nobody else knows file names. Inside a generation: `index.faiss`, `catalogue.sqlite`, `metadata/`, and one
+folder `saes/{name}/` for each SAE.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sae_core.errors import ArtifactError, BusyError, NotFoundError
+from sae_core.files import sync_folder, write_atomic
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+SCHEMA = 1
+KEPT_GENERATIONS = 2
+MANIFEST = "manifest.json"
+REBUILD = "Rebuild it with `saefari build`, or restore the file from a backup."
+
+
+@dataclass(frozen=True)
+class FileCheck:
+    """One file of a generation and what is wrong with it ("" if nothing)."""
+
+    path: str
+    size: int
+    problem: str
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold a folder's lock; `BusyError` if another process has it. The lock ends with the process."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            what = f"{folder} is being written by another process."
+            raise BusyError(what, remedy="Wait for it to end, or stop it, then try again.") from error
+        yield
+
+
+@contextmanager
+def draft(collection: Path, manifest: dict[str, Any]) -> Iterator[Path]:
+    """A folder to fill; on a clean exit it becomes the served generation, else it is removed.
+
+    `manifest` may still be filled in the body. Needs the collection's lock.
+    """
+    generations = collection / "generations"
+    generations.mkdir(parents=True, exist_ok=True)
+    for left in generations.glob(".draft-*"):
+        shutil.rmtree(left)
+    folder = generations / f".draft-{uuid.uuid4().hex[:8]}"
+    folder.mkdir()
+    try:
+        yield folder
+        _publish(collection, folder, manifest)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        what = f"The disk is full: {collection} could not be written. What was served before is untouched."
+        raise ArtifactError(what, remedy="Free some space and run the same command again.") from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def current(collection: Path) -> Path:
+    """The folder of the served generation."""
+    pointer = collection / "CURRENT"
+    if not pointer.is_file():
+        what = f"{collection} holds no finished collection."
+        raise NotFoundError(what, remedy="Build one with `saefari build FILE` or `saefari demo`.")
+    folder = collection / "generations" / pointer.read_text(encoding="utf-8").strip()
+    if not folder.is_dir():
+        raise ArtifactError(f"{pointer} names {folder.name}, which is missing.", remedy=REBUILD)
+    return folder
+
+
+def collections(home: Path) -> list[Path]:
+    """The folders of all collections with a served generation, by name."""
+    return sorted(path.parent for path in (home / "collections").glob("*/CURRENT"))
+
+
+def load_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of a generation; `ArtifactError` if it is missing, torn or of another schema."""
+    path = folder / MANIFEST
+    try:
+        manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ArtifactError(f"{path} is missing or damaged.", remedy=REBUILD) from error
+    if not isinstance(manifest, dict) or manifest.get("schema") != SCHEMA:
+        found = manifest.get("schema") if isinstance(manifest, dict) else None
+        what = f"{path} has schema {found}, this version of Saefari reads schema {SCHEMA}."
+        raise ArtifactError(what, remedy="Rebuild the collection with `saefari build`.")
+    return manifest
+
+
+def check(folder: Path) -> list[FileCheck]:
+    """Compare every file of a generation with the manifest: presence, size, sha256."""
+    found = []
+    for name, entry in load_manifest(folder)["files"].items():
+        path = folder / name
+        problem = ""
+        if not path.is_file():
+            problem = "is missing"
+        elif path.stat().st_size != entry["size"]:
+            problem = f"has {path.stat().st_size} bytes instead of {entry['size']}"
+        elif _sha256(path) != entry["sha256"]:
+            problem = "has changed: its checksum is another"
+        found.append(FileCheck(name, int(entry["size"]), problem))
+    return found
+
+
+def verify(folder: Path) -> dict[str, Any]:
+    """The manifest, after every file was found to be what it says; else `ArtifactError` naming the file."""
+    for file in check(folder):
+        if file.problem:
+            raise ArtifactError(f"{folder / file.path} {file.problem}.", remedy=REBUILD)
+    return load_manifest(folder)
+
+
+def save_arrays(folder: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
+    """One .npy file per array. Inverse of `load_arrays`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, values in arrays.items():
+        np.save(folder / f"{name}.npy", values, allow_pickle=False)
+
+
+def load_arrays(folder: Path) -> dict[str, NDArray[Any]]:
+    """All arrays of a folder by name, memory-mapped read-only."""
+    return {path.stem: _load_array(path) for path in sorted(folder.glob("*.npy"))}
+
+
+def save_json(path: Path, value: object) -> None:
+    """Write JSON; dataclasses inside lists become objects."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(value, ensure_ascii=False, default=asdict), encoding="utf-8")
+
+
+def load_json(path: Path) -> Any:
+    """Read what `save_json` wrote."""
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _load_array(path: Path) -> NDArray[Any]:
+    try:
+        return np.load(path, mmap_mode="r", allow_pickle=False)  # type: ignore[no-any-return]
+    except ValueError:
+        return np.load(path, allow_pickle=False)  # type: ignore[no-any-return]  # empty arrays cannot be mapped
+
+
+def _publish(collection: Path, folder: Path, manifest: dict[str, Any]) -> None:
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    entries = {}
+    for path in files:
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+        entries[str(path.relative_to(folder))] = {"size": path.stat().st_size, "sha256": _sha256(path)}
+    built = datetime.now(UTC)
+    generation = f"{built:%Y%m%d-%H%M%S}-{folder.name[-6:]}"
+    whole = {"schema": SCHEMA, "generation": generation, "built": built.isoformat(timespec="seconds")}
+    text = json.dumps({**whole, **manifest, "files": entries}, ensure_ascii=False, indent=1)
+    write_atomic(folder / MANIFEST, text.encode())
+    for parent in {path.parent for path in files}:
+        sync_folder(parent)
+    folder.rename(folder.parent / generation)
+    sync_folder(folder.parent)
+    write_atomic(collection / "CURRENT", generation.encode())
+    _prune(folder.parent, keep=generation)
+
+
+def _prune(generations: Path, keep: str) -> None:
+    """Remove all but the newest generations; a server may still be reading the one before."""
+    older = sorted(path for path in generations.iterdir() if path.is_dir() and path.name != keep)
+    for path in older[: max(0, len(older) - KEPT_GENERATIONS + 1)]:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

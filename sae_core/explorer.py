@@ -1,0 +1,335 @@
+"""The library's door: one collection, loaded. The app knows this and little else.
+
+explorer = Explorer.load(Path("~/.saefari/collections/demo").expanduser())
+answer = explorer.search("k16-n512-3fa9c1", explorer.embed("sparse matrices"), {12: 0.4})
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+import numpy as np
+
+from sae_core import artifact, steer
+from sae_core.codes import Codes
+from sae_core.embed import Embedder, load_embedder
+from sae_core.errors import EmbedderNotReady, EmbeddingError, NotFoundError
+from sae_core.families import Family, coactivation
+from sae_core.features import FeatureTable
+from sae_core.index import Hits, VectorIndex, top
+from sae_core.labels import Label
+from sae_core.sae import SAE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    import scipy.sparse as sp
+    from numpy.typing import NDArray
+
+T = TypeVar("T")
+
+MAX_CACHED_BYTES = 256 * 2**20  # products with all documents, per collection
+MAX_CACHED_QUERIES = 4096
+TYPICAL_LOG_DENSITY = (
+    -2.0
+)  # one document in a hundred: common enough to be useful, rare enough to say something
+
+
+@dataclass(frozen=True)
+class SearchAnswer:
+    """A ranking and how it came about."""
+
+    hits: Hits
+    total: int  # documents that pass the filter
+    query: tuple[NDArray[np.int64], NDArray[np.float32]]  # the query's own latents and activations
+    steered_x_D: NDArray[np.float32]
+    cosine: float  # of the steered query with the query
+    explained: float  # share of the query's centred squared norm that its features explain
+    baseline_ranks: (
+        NDArray[np.int64] | None
+    )  # unsteered rank (from 0) of each hit; None if nothing is steered
+
+
+@dataclass(frozen=True)
+class FeatureSet:
+    """An SAE with everything that was computed from it."""
+
+    name: str
+    sae: SAE
+    codes: Codes
+    features: FeatureTable
+    labels: list[Label]
+    families: list[Family]
+    metrics: dict[str, Any]
+    config: dict[str, Any]
+    history: list[dict[str, float]]
+
+    @cached_property
+    def quality_N(self) -> NDArray[np.float32]:
+        """The default order of features, 0..1: can the label be trusted, and is the feature of use?
+
+        0.7 x (lower end of the label score's interval, rescaled so that chance is 0) + 0.3 x (closeness
+        of the density to one in a hundred, on a logarithmic scale). Dead features have 0.
+        """
+        n_N = np.asarray(self.features.n_documents_N, dtype=np.float64)
+        log_density_N = np.log10(np.maximum(n_N, 1) / max(self.codes.n_documents, 1))
+        useful_N = np.exp(-0.5 * (log_density_N - TYPICAL_LOG_DENSITY) ** 2)
+        trust_N = np.array([max(0.0, 2 * (label.score_low or 0.5) - 1) for label in self.labels])
+        return np.where(n_N > 0, 0.7 * trust_N + 0.3 * useful_N, 0).astype(np.float32)
+
+    @cached_property
+    def coactivation_NN(self) -> sp.csr_matrix:
+        """On how many documents each pair of features fires together, sparse (N, N)."""
+        return coactivation(self.codes)
+
+    @cached_property
+    def _families_by_latent(self) -> dict[int, Family]:
+        found: dict[int, Family] = {}
+        for family in sorted(self.families, key=lambda family: len(family.members)):
+            for latent in family.members:
+                found.setdefault(latent, family)
+        return found
+
+    def family_of(self, latent: int) -> Family | None:
+        """The smallest family that has the feature, or None."""
+        return self._families_by_latent.get(latent)
+
+    def get_family(self, family_id: int) -> Family:
+        """The family of that id; `NotFoundError` if there is none."""
+        for family in self.families:
+            if family.id == family_id:
+                return family
+        raise NotFoundError(
+            f"{self.name} has no family {family_id}.", remedy="Choose one from the list of families."
+        )
+
+    def describe(self) -> dict[str, Any]:
+        """What the manifest says of this SAE: name, size, metrics."""
+        return {"name": self.name, "metrics": self.metrics, "config": self.config}
+
+    def save(self, folder: Path) -> None:
+        """Write everything below `folder`. Inverse of `load`."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self.sae.save(folder / "sae.safetensors")
+        artifact.save_arrays(folder / "codes", self.codes.arrays())
+        artifact.save_arrays(folder / "features", vars(self.features))
+        artifact.save_json(folder / "labels.json", self.labels)
+        artifact.save_json(folder / "families.json", self.families)
+        artifact.save_json(folder / "training.json", {**self.describe(), "history": self.history})
+
+    @classmethod
+    def load(cls, folder: Path) -> FeatureSet:
+        """Map what `save` wrote."""
+        sae = SAE.load(folder / "sae.safetensors")
+        arrays = artifact.load_arrays(folder / "codes")
+        training = artifact.load_json(folder / "training.json")
+        return cls(
+            name=training["name"],
+            sae=sae,
+            codes=Codes(n_documents=len(arrays["document_ptr"]) - 1, n_latents=sae.n_latents, **arrays),
+            features=FeatureTable(**artifact.load_arrays(folder / "features")),
+            labels=[_label(entry) for entry in artifact.load_json(folder / "labels.json")],
+            families=[Family(**entry) for entry in artifact.load_json(folder / "families.json")],
+            metrics=training["metrics"],
+            config=training["config"],
+            history=training["history"],
+        )
+
+
+class Explorer:
+    """One generation of one collection: embed, search, steer, and everything stored about features."""
+
+    def __init__(self, path: Path, manifest: dict[str, Any]) -> None:
+        self.path, self.manifest = path, manifest
+        self.name: str = manifest["name"]
+        self.title: str = manifest["title"]
+        self.generation: str = manifest["generation"]
+        self.index = VectorIndex.load(path / "index.faiss")
+        self.n_documents, self.width = self.index.n, self.index.width
+        metadata = artifact.load_arrays(path / "metadata")
+        self.years: NDArray[np.int16] = metadata["years"]  # 0 = unknown
+        self.venue_codes: NDArray[np.int32] = metadata["venue_codes"]  # -1 = none
+        self.venues: list[str] = artifact.load_json(path / "metadata" / "venues.json")
+        folders = [path / "saes" / entry["name"] for entry in manifest["saes"]]
+        self.saes = {folder.name: FeatureSet.load(folder) for folder in folders}
+        self.embedder_spec: str | None = manifest["embedder"]["spec"]
+        self.embedder_state = "loading" if self.embedder_spec else "absent"
+        self.embedder_problem = ""
+        self._embedder: Embedder | None = None
+        self._queries: Cache[NDArray[np.float32]] = Cache(MAX_CACHED_QUERIES, lambda _: 1)
+        self._products: Cache[NDArray[np.float32]] = Cache(MAX_CACHED_BYTES, lambda array: array.nbytes)
+
+    @classmethod
+    def load(cls, collection: Path) -> Explorer:
+        """Verify and map the served generation of a collection's folder."""
+        folder = artifact.current(Path(collection))
+        return cls(folder, artifact.verify(folder))
+
+    # --- the encoder --------------------------------------------------------------------------
+
+    def load_encoder(self, *, backend: str = "auto", device: str = "auto") -> None:
+        """Load the encoder of this collection; seconds. Its failure is kept, other pages go on."""
+        if self.embedder_spec is None:
+            return
+        try:
+            self.attach_encoder(_shared_embedder(self.embedder_spec, backend, device))
+        except EmbeddingError as error:
+            self.embedder_state, self.embedder_problem = "failed", str(error)
+
+    def attach_encoder(self, embedder: Embedder) -> None:
+        """Use this embedder for queries; it must be the one that embedded the documents."""
+        if embedder.fingerprint != self.manifest["embedder"]["fingerprint"] or embedder.width != self.width:
+            self.embedder_state = "failed"
+            self.embedder_problem = "The encoder here is not the one that embedded these documents."
+            return
+        self._embedder, self.embedder_state = embedder, "ready"
+
+    def embed(self, text: str) -> NDArray[np.float32]:
+        """The unit embedding of a text, (D,); cached. `EmbedderNotReady` while there is no encoder."""
+        if (known := self._queries.get(text)) is not None:
+            return known
+        if self._embedder is None:
+            raise _not_ready(self.embedder_state, self.embedder_problem)
+        x_D = self._embedder.embed([text])[0]
+        self._queries.put(text, x_D)
+        return x_D
+
+    # --- search -------------------------------------------------------------------------------
+
+    def get_sae(self, name: str) -> FeatureSet:
+        """The SAE of that name; `NotFoundError` names those that are here."""
+        if name not in self.saes:
+            what = f"{self.name} has no SAE {name}. It may have been rebuilt: other weights get another name."
+            raise NotFoundError(what, remedy=f"Here are: {', '.join(self.saes)}.")
+        return self.saes[name]
+
+    def search(
+        self,
+        sae: str,
+        x_D: NDArray[np.float32],
+        strengths: Mapping[int, float],
+        *,
+        allowed: NDArray[np.bool_] | None = None,
+        offset: int = 0,
+        limit: int = 10,
+    ) -> SearchAnswer:
+        """Rank all documents against the steered query.
+
+        `strengths` sets activations by latent; empty, or equal to the query's own, gives exactly the plain
+        semantic ranking. `allowed` (M,) filters documents. Hits are those from `offset`, at most `limit`.
+        """
+        space = self.get_sae(sae)
+        code = space.sae.encode(x_D[None])
+        latents, activations = code.row()
+        own = {int(i): float(a) for i, a in zip(latents, activations, strict=True)}
+        deltas = steer.changes(strengths, own)
+        steered_D, length = steer.move(x_D, deltas, space.sae.directions_ND)
+        base_M = self._product(x_D.tobytes(), x_D)
+        scores_M = steer.combine(base_M, lambda latent: self._column(space, latent), deltas, length)
+        hits = top(scores_M, offset + limit, allowed)
+        hits = Hits(hits.positions[offset:], hits.scores[offset:])
+        return SearchAnswer(
+            hits=hits,
+            total=self.n_documents if allowed is None else int(np.count_nonzero(allowed)),
+            query=(latents, activations),
+            steered_x_D=steered_D,
+            cosine=float(x_D @ steered_D) if deltas else 1.0,
+            explained=steer.explained(x_D, space.sae.decode(code)[0], space.sae.b_dec_D.numpy()),
+            baseline_ranks=_ranks(base_M, hits.positions, allowed) if deltas else None,
+        )
+
+    def neighbours(self, position: int, n: int) -> Hits:
+        """The documents nearest to a document, itself excluded."""
+        hits = self.index.search(self.index.vector(position), n + 1)
+        others = hits.positions != position
+        return Hits(hits.positions[others][:n], hits.scores[others][:n])
+
+    def vector(self, position: int) -> NDArray[np.float32]:
+        """The embedding of a document, (D,)."""
+        return self.index.vector(position)
+
+    def explained(self, sae: str, x_D: NDArray[np.float32]) -> float:
+        """Share of a vector's centred squared norm that the SAE's features explain, 0..1."""
+        model = self.get_sae(sae).sae
+        return steer.explained(x_D, model.decode(model.encode(x_D[None]))[0], model.b_dec_D.numpy())
+
+    def _column(self, space: FeatureSet, latent: int) -> NDArray[np.float32]:
+        return self._product((space.name, latent), space.sae.directions_ND[latent])
+
+    def _product(self, key: object, x_D: NDArray[np.float32]) -> NDArray[np.float32]:
+        if (known := self._products.get(key)) is None:
+            known = self.index.products(x_D)
+            self._products.put(key, known)
+        return known
+
+
+class Cache(Generic[T]):
+    """The last used values whose sizes add up to at most a limit; safe between threads."""
+
+    def __init__(self, limit: int, size: Callable[[T], int]) -> None:
+        self._limit, self._size = limit, size
+        self._values: OrderedDict[object, T] = OrderedDict()
+        self._held = 0
+        self._lock = threading.Lock()
+
+    def get(self, key: object) -> T | None:
+        with self._lock:
+            if key in self._values:
+                self._values.move_to_end(key)
+            return self._values.get(key)
+
+    def put(self, key: object, value: T) -> None:
+        with self._lock:
+            if key not in self._values:
+                self._values[key] = value
+                self._held += self._size(value)
+            while self._held > self._limit and len(self._values) > 1:
+                _, dropped = self._values.popitem(last=False)
+                self._held -= self._size(dropped)
+
+
+def _ranks(
+    scores_M: NDArray[np.float32],
+    positions: NDArray[np.int64],
+    allowed: NDArray[np.bool_] | None,
+) -> NDArray[np.int64]:
+    """Rank (from 0) of documents by score, ties by position, among those allowed."""
+    if allowed is not None:
+        scores_M = np.where(allowed, scores_M, -np.inf)
+    ranks = []
+    for position in positions:
+        score = scores_M[position]
+        ties_before = np.count_nonzero(scores_M[:position] == score)
+        ranks.append(int(np.count_nonzero(scores_M > score)) + int(ties_before))
+    return np.array(ranks, dtype=np.int64)
+
+
+def _label(entry: dict[str, Any]) -> Label:
+    return Label(**{**entry, "candidates": [(text, score) for text, score in entry["candidates"]]})
+
+
+def _not_ready(state: str, problem: str) -> EmbedderNotReady:
+    if state == "absent":
+        what = "These documents came with embeddings made elsewhere, so a text cannot be embedded here."
+        return EmbedderNotReady(what, remedy="Start from a document or a feature instead.")
+    if state == "failed":
+        return EmbedderNotReady(f"The encoder could not be loaded: {problem}", remedy="Browsing still works.")
+    return EmbedderNotReady("The encoder is still being loaded.", remedy="Try again in a few seconds.")
+
+
+_embedders: dict[tuple[str, str, str], Embedder] = {}
+_embedders_lock = threading.Lock()
+
+
+def _shared_embedder(spec: str, backend: str, device: str) -> Embedder:
+    """One encoder for all collections that use it."""
+    with _embedders_lock:
+        key = (spec, backend, device)
+        if key not in _embedders:
+            _embedders[key] = load_embedder(spec, backend=backend, device=device)
+        return _embedders[key]

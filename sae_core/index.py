@@ -1,0 +1,111 @@
+"""Exact inner products with every document of a collection: the only file that imports faiss.
+
+Vectors lie in a flat float32 FAISS index, memory-mapped so that worker processes share them. A ranking is
+made from the products of a query with all documents, because a steered query's products are a sum of
+products already known (see `sae_core.steer`); the top of them is found in one more pass.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import faiss
+import numpy as np
+
+from sae_core.errors import ArtifactError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+SAMPLE_STRIDE = 97  # a prime, so that the sample of scores follows no period of the corpus
+
+
+@dataclass(frozen=True)
+class Hits:
+    """The best documents of a search, best first; ties by position."""
+
+    positions: NDArray[np.int64]
+    scores: NDArray[np.float32]
+
+
+class VectorIndex:
+    """A flat inner-product index over unit vectors."""
+
+    def __init__(self, index: faiss.IndexFlatIP) -> None:
+        self._index = index
+        self.n, self.width = int(index.ntotal), int(index.d)
+        self._vectors_MD: NDArray[np.float32] = faiss.rev_swig_ptr(
+            index.get_xb(), self.n * self.width
+        ).reshape(self.n, self.width)
+
+    @classmethod
+    def build(cls, x_MD: NDArray[np.float32]) -> VectorIndex:
+        """An index over the rows of `x_MD`, in their order."""
+        index = faiss.IndexFlatIP(x_MD.shape[1])
+        index.add(np.ascontiguousarray(x_MD, dtype=np.float32))
+        return cls(index)
+
+    def save(self, path: Path) -> None:
+        """Write the index. Inverse of `load`."""
+        faiss.write_index(self._index, str(path))
+
+    @classmethod
+    def load(cls, path: Path) -> VectorIndex:
+        """Map an index file into memory. Verify its checksum first: faiss believes what a file says."""
+        remedy = "Rebuild it with `saefari build`, or restore the file from a backup."
+        try:
+            index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
+        except RuntimeError as error:
+            raise ArtifactError(f"{path} cannot be read as an index.", remedy=remedy) from error
+        if not isinstance(index, faiss.IndexFlatIP):
+            raise ArtifactError(f"{path} is not a flat inner-product index.", remedy=remedy)
+        return cls(index)
+
+    def vector(self, position: int) -> NDArray[np.float32]:
+        """The unit vector of one document, (D,)."""
+        return self._vectors_MD[position].copy()
+
+    def vectors(self) -> NDArray[np.float32]:
+        """All vectors, (M, D): a view of the index's own memory."""
+        return self._vectors_MD
+
+    def products(self, x_D: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The inner product of one vector with every document, (M,)."""
+        x_D = np.ascontiguousarray(x_D, dtype=np.float32)
+        out = np.empty(self.n, dtype=np.float32)
+        pointers = (faiss.swig_ptr(out), faiss.swig_ptr(x_D), self._index.get_xb())
+        faiss.fvec_inner_products_ny(*pointers, self.width, self.n)
+        return out
+
+    def search(
+        self,
+        x_D: NDArray[np.float32],
+        n: int,
+        allowed: NDArray[np.bool_] | None = None,
+    ) -> Hits:
+        """The `n` documents with the largest inner product, among those allowed."""
+        return top(self.products(x_D), n, allowed)
+
+
+def top(scores: NDArray[np.float32], n: int, allowed: NDArray[np.bool_] | None = None) -> Hits:
+    """The `n` best of `scores`, exactly; ties by position.
+
+    A threshold taken from a sample leaves few candidates; if it leaves too few, all are candidates.
+    """
+    if allowed is not None:
+        places = np.flatnonzero(allowed)
+        scores = scores[places]
+    sample = scores[::SAMPLE_STRIDE]
+    rank = 2 * n // SAMPLE_STRIDE + 4
+    candidates = np.arange(len(scores))
+    if rank < len(sample):
+        threshold = np.partition(sample, len(sample) - rank)[len(sample) - rank]
+        above = np.flatnonzero(scores >= threshold)
+        if len(above) >= n:
+            candidates = above
+    best = candidates[np.lexsort((candidates, -scores[candidates]))[:n]]
+    positions = best if allowed is None else places[best]
+    return Hits(positions.astype(np.int64), scores[best])
