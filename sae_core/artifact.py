@@ -106,14 +106,14 @@ def load_manifest(folder: Path) -> dict[str, Any]:
     """The manifest of a generation; `ArtifactError` if it is missing, torn or of another schema."""
     path = folder / MANIFEST
     try:
-        manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        manifest = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ArtifactError(f"{path} is missing or damaged.", remedy=REBUILD) from error
     if not isinstance(manifest, dict) or manifest.get("schema") != SCHEMA:
         found = manifest.get("schema") if isinstance(manifest, dict) else None
         what = f"{path} has schema {found}, this version of Saefari reads schema {SCHEMA}."
         raise ArtifactError(what, remedy="Rebuild the collection with `saefari build`.")
-    return manifest
+    return dict(manifest)
 
 
 def check(folder: Path) -> list[FileCheck]:

@@ -71,7 +71,7 @@ class FeatureSet:
 
     @cached_property
     def quality_N(self) -> NDArray[np.float32]:
-        """The default order of features, 0..1: can the label be trusted, and is the feature of use?
+        """The default order of features, 0..1: a mix of how far the label can be trusted and of usefulness.
 
         0.7 x (lower end of the label score's interval, rescaled so that chance is 0) + 0.3 x (closeness
         of the density to one in a hundred, on a logarithmic scale). Dead features have 0.

@@ -66,7 +66,8 @@ class VectorIndex:
 
     def vector(self, position: int) -> NDArray[np.float32]:
         """The unit vector of one document, (D,)."""
-        return self._vectors_MD[position].copy()
+        vector: NDArray[np.float32] = self._vectors_MD[position].copy()
+        return vector
 
     def vectors(self) -> NDArray[np.float32]:
         """All vectors, (M, D): a view of the index's own memory."""
@@ -77,7 +78,9 @@ class VectorIndex:
         x_D = np.ascontiguousarray(x_D, dtype=np.float32)
         out = np.empty(self.n, dtype=np.float32)
         pointers = (faiss.swig_ptr(out), faiss.swig_ptr(x_D), self._index.get_xb())
-        faiss.fvec_inner_products_ny(*pointers, self.width, self.n)
+        faiss.fvec_inner_products_ny(  # type: ignore[attr-defined]
+            *pointers, self.width, self.n
+        )
         return out
 
     def search(

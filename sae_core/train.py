@@ -34,6 +34,7 @@ FORMAT = "saefari-checkpoint-1"
 AUX_WEIGHT = 1 / 32
 EPOCHS = 60
 MIN_ROWS = 16
+MANY_ROWS = 30_000  # from here on 32 active latents per row beat 16
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ class TrainConfig:
         A small corpus wants fewer latents: about one for ten rows, and at most 8 per dimension.
         """
         n_latents = int(min(8 * width, max(32, 64 * round(n_rows / 640))))
-        k = 32 if n_rows >= 30_000 else 16
+        k = 32 if n_rows >= MANY_ROWS else 16
         batch = int(min(1024, max(32, 32 * round(n_rows / 512))))
         wanted: dict[str, Any] = {name: value for name, value in chosen.items() if value is not None}
         n_latents = int(wanted.pop("n_latents", n_latents))
@@ -117,7 +118,7 @@ class _Gather(torch.autograd.Function):
         return values_BK.clone()
 
     @staticmethod
-    def backward(ctx, grad_BK):  # type: ignore[no-untyped-def, override]  # noqa: ANN001, ANN205
+    def backward(ctx, grad_BK):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN205
         x_BD, W_enc_ND, indices_BK = ctx.saved_tensors
         with torch.enable_grad():
             weight = W_enc_ND.detach().requires_grad_()
@@ -141,7 +142,7 @@ def train(
     """Train on the rows of `x_MD`, (M, D) float32; measure on `heldout_MD`; resume if `folder` can.
 
     `folder` holds `checkpoint.safetensors` and `log.jsonl`. A checkpoint of another configuration or other
-    data is not resumed but replaced. Raises `TrainingError` for sizes and data on which nothing can be trained.
+    data is not resumed but replaced. Raises `TrainingError` for sizes or data that cannot be trained.
     """
     config.check(len(x_MD))
     _check_rows(x_MD)
@@ -190,7 +191,7 @@ def read_log(folder: Path) -> list[dict[str, float]]:
 
 
 def pick_device(device: str) -> torch.device:
-    """ "auto" is the GPU where torch sees one, else the CPU."""
+    """The device of that name; "auto" is the GPU where torch sees one, else the CPU."""
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if device.startswith("cuda") and not torch.cuda.is_available():
@@ -293,7 +294,8 @@ class _Loop:
         if getattr(self, "_epoch", None) != epoch:
             order = np.random.default_rng((self.config.seed, 1, epoch)).permutation(n)
             self._epoch, self._order = epoch, torch.from_numpy(order)
-        return self.x_MD[self._order[place * size : (place + 1) * size]].float()
+        rows = self._order[place * size : (place + 1) * size]
+        return self.x_MD[rows].float()
 
     def _noisy(self, x_BD: torch.Tensor) -> torch.Tensor:
         if self.config.noise == 0:
