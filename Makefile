@@ -1,8 +1,7 @@
-# `make` alone lists the commands. PYTHON chooses the interpreter, HARDWARE=gpu the GPU build, PORT the port.
+# `make` alone lists the commands. PYTHON chooses the interpreter, HARDWARE=gpu the GPU build, PORT=8001 the port.
 PYTHON ?= python3
 HARDWARE ?= cpu
 HOME_DIR ?= .saefari
-PORT ?= 8000
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -19,10 +18,10 @@ help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 demo: install ## build an explorer of the docstrings on this machine (first time) and serve it
-	@$(SAEFARI) demo --home $(HOME_DIR) --port $(PORT)
+	@$(SAEFARI) demo --home $(HOME_DIR)$(if $(PORT), --port $(PORT))
 
 serve: install ## serve what has been built in .saefari
-	@$(SAEFARI) serve --home $(HOME_DIR) --port $(PORT)
+	@$(SAEFARI) serve --home $(HOME_DIR)$(if $(PORT), --port $(PORT))
 
 test: install-dev test-browser-needs ## run all tests, in random order
 	@$(BIN)/python -m pytest

@@ -1,0 +1,161 @@
+"""What the documents say is so: commands, flags, links, files, dependencies, versions, checksums."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *ROOT.glob("*/README.md")])
+PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+CODE = re.compile(r"^```.*?^```|`[^`\n]+`", re.MULTILINE | re.DOTALL)
+COMMAND = re.compile(r"(?:^|[`/ ])saefari((?: [a-z-]+(?![\w./*-]))+)([^`\n]*)", re.MULTILINE)
+TARGET = re.compile(r"(?:^|`)make ([a-z-]+)", re.MULTILINE)
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+FILE = re.compile(r"`((?:app|sae_core|tests|templates|static|docs|benchmarks|migrations)/[\w./-]*)`")
+NAME = re.compile(r"^[A-Za-z0-9._-]+")
+
+
+def code_of(page: Path) -> str:
+    return "\n".join(CODE.findall(page.read_text(encoding="utf-8")))
+
+
+def commands() -> dict[tuple[str, ...], set[str]]:
+    """Each `saefari ...` of the documents, with the flags it is shown with."""
+    shown: dict[tuple[str, ...], set[str]] = {}
+    for page in PAGES:
+        for words, rest in COMMAND.findall(code_of(page)):
+            shown.setdefault(tuple(words.split()), set()).update(re.findall(r"--[a-z-]+", rest))
+    return shown
+
+
+@cache
+def help_of(command: tuple[str, ...]) -> str:
+    environment = {**os.environ, "COLUMNS": "200", "NO_COLOR": "1", "TERM": "dumb"}
+    script = "import sys; from app.cli import main; sys.argv[0] = 'saefari'; main()"
+    called = [sys.executable, "-c", script, *command, "--help"]
+    done = subprocess.run(called, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"saefari {' '.join(command)} --help: {done.stderr or done.stdout}"
+    return done.stdout
+
+
+def dependencies() -> list[str]:
+    groups = [PROJECT["dependencies"], *PROJECT["optional-dependencies"].values()]
+    return [found.group() for group in groups for line in group if (found := NAME.match(line))]
+
+
+def anchors(page: Path) -> set[str]:
+    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("command", sorted(commands()), ids=" ".join)
+def test_a_command_of_the_documents_exists_with_its_flags(command: tuple[str, ...]) -> None:
+    text = help_of(command)
+    assert [flag for flag in commands()[command] if f"{flag} " not in text] == []
+
+
+def test_the_readme_shows_the_main_commands() -> None:
+    shown = {command[0] for command in commands()}
+    assert {"demo", "fetch", "build", "train", "serve", "doctor", "report"} <= shown
+
+
+def test_make_targets_of_the_documents_exist() -> None:
+    targets = set(
+        re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    )
+    named = {target for page in PAGES for target in TARGET.findall(code_of(page))}
+    assert {"demo", "test"} <= named <= targets
+
+
+def test_make_alone_lists_every_described_target() -> None:
+    done = subprocess.run(
+        ["make", "--no-print-directory"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    described = re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    assert re.findall(r"^  make ([a-z-]+) ", done.stdout, re.MULTILINE) == described
+
+
+def test_internal_links_resolve() -> None:
+    broken = []
+    for page in PAGES:
+        for link in LINK.findall(page.read_text(encoding="utf-8")):
+            if link.startswith("https://"):
+                continue
+            path, _, anchor = link.partition("#")
+            target = (page.parent / path).resolve() if path else page
+            if not target.exists() or (anchor and anchor not in anchors(target)):
+                broken.append(f"{page.name}: {link}")
+    assert broken == []
+
+
+def test_files_named_in_the_documents_exist() -> None:
+    named = {(page.name, name) for page in PAGES for name in FILE.findall(page.read_text(encoding="utf-8"))}
+    assert ("architecture.md", "sae_core/explorer.py") in named
+    assert sorted(pair for pair in named if not (ROOT / pair[1]).exists()) == []
+
+
+def test_benchmarks_and_their_readme_agree() -> None:
+    described = re.findall(
+        r"^\| `(\w+\.py)`", (ROOT / "benchmarks/README.md").read_text(encoding="utf-8"), re.MULTILINE
+    )
+    assert sorted(described) == sorted(path.name for path in (ROOT / "benchmarks").glob("*.py"))
+
+
+def test_every_dependency_has_a_reason_and_a_pin() -> None:
+    reasons = (ROOT / "docs/decisions.md").read_text(encoding="utf-8")
+    described = set(re.findall(r"^\| `([\w.-]+)` \| \S", reasons, re.MULTILINE))
+    pins = (ROOT / "constraints.txt").read_text(encoding="utf-8").lower()
+    pinned = set(re.findall(r"^([\w.-]+)==\S+$", pins, re.MULTILINE))
+    assert described == set(dependencies())
+    assert set(dependencies()) <= {name.replace("_", "-") for name in pinned}
+
+
+def test_constraints_pin_every_line() -> None:
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    assert [line for line in lines if line[:1] != "#" and not re.fullmatch(r"[\w.-]+==[\w.]+", line)] == []
+
+
+def test_the_two_faiss_packages_never_come_together() -> None:
+    extras = PROJECT["optional-dependencies"]
+    assert not any("faiss" in line for line in [*PROJECT["dependencies"], *extras["dev"]])
+    assert [line[:9] for line in [*extras["cpu"], *extras["gpu"]] if "faiss" in line] == [
+        "faiss-cpu",
+        "faiss-gpu",
+    ]
+
+
+def test_versions_agree() -> None:
+    assert importlib.metadata.version("saefari") == PROJECT["version"]
+    changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    newest = re.findall(r"^## \[(.+?)\]", changelog, re.MULTILINE)[0]
+    assert newest == ("Unreleased" if ".dev" in PROJECT["version"] else PROJECT["version"])
+
+
+@pytest.mark.parametrize(
+    "record", sorted((ROOT / "static/vendor").glob("*.json")), ids=lambda path: path.stem
+)
+def test_a_vendored_file_is_the_one_on_record(record: Path) -> None:
+    said = json.loads(record.read_text(encoding="utf-8"))
+    content = (record.parent / said["file"]).read_bytes()
+    assert hashlib.sha256(content).hexdigest() == said["sha256"]
+    assert said["version"]
+    assert said["licence"]
+
+
+def test_every_vendored_file_is_on_record() -> None:
+    folder = ROOT / "static/vendor"
+    recorded = {json.loads(path.read_text(encoding="utf-8"))["file"] for path in folder.glob("*.json")}
+    assert recorded == {path.name for path in folder.iterdir() if path.suffix != ".json"}
