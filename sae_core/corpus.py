@@ -74,11 +74,26 @@ class Document:
 
 @dataclass(frozen=True)
 class Corpus:
-    """Usable documents in the order of the file, and what was wrong with the other rows."""
+    """Usable documents in the order of the file, and what was wrong with the other rows.
+
+    Every row that was read is a document or rejected; rows are numbered from 1, header and blank lines
+    not counted.
+    """
 
     documents: list[Document]
-    rejected: list[tuple[int, str, str]]  # row number from 1 (header not counted), reason, excerpt
+    rejected: list[tuple[int, str, str]]  # row number, reason, excerpt
     repaired: dict[str, int] = field(default_factory=dict)  # kind of repair -> rows that needed it
+
+    @property
+    def n_rows(self) -> int:
+        """Rows that were read."""
+        return len(self.documents) + len(self.rejected)
+
+    @property
+    def rows(self) -> list[int]:
+        """Position from 0 of each document among the rows read: which row of --embeddings is its own."""
+        refused = {number - 1 for number, _, _ in self.rejected}
+        return [position for position in range(self.n_rows) if position not in refused]
 
     def counts(self) -> dict[str, int]:
         """Rejected rows by reason, the commonest reason first."""
@@ -115,7 +130,8 @@ def load_corpus(
     name = "standard input" if str(path) == "-" else str(path)
     builder = _Builder()
     try:
-        for number, row in _read(path, name, lambda columns: _choose(columns, mapping or {}, name)):
+        rows = _read(path, name, lambda columns: _choose(columns, mapping or {}, name))
+        for number, row in enumerate(rows, start=1):
             builder.add(number, row)
             if len(builder.documents) == limit:
                 break
@@ -195,7 +211,7 @@ class _Unreadable:
     raw: str
 
 
-_Rows = Iterator[tuple[int, _Record | _Unreadable]]
+_Rows = Iterator[_Record | _Unreadable]
 _Choose = Callable[[Sequence[str]], dict[str, str]]
 
 _PARQUET = (".parquet", ".pq")
@@ -243,12 +259,10 @@ def _parquet_rows(path: Path, choose: _Choose) -> _Rows:
 
     with pq.ParquetFile(path) as file:
         columns = choose(file.schema_arrow.names)
-        number = 0
         for batch in file.iter_batches(8192, columns=sorted(set(columns.values()))):
             values = [_arrow_values(batch.column(column)) for column in columns.values()]
             for row in zip(*values, strict=True):
-                number += 1
-                yield number, dict(zip(columns, row, strict=True))
+                yield dict(zip(columns, row, strict=True))
 
 
 def _arrow_values(column: Any) -> list[Any]:
@@ -274,43 +288,43 @@ def _csv_rows(file: IO[bytes], name: str, choose: _Choose) -> _Rows:
     header = [cell.strip() for cell in next(reader)]
     columns = choose(header)
     positions = {wanted: header.index(column) for wanted, column in columns.items()}
-    for number in itertools.count(1):
+    while True:
         try:
             cells = next(reader, None)
         except csv.Error as error:
-            yield number, _Unreadable("invalid csv", str(error))
+            yield _Unreadable("invalid csv", str(error))
             continue
         if cells is None:
             return
         if not cells:  # a blank line
             continue
         if len(cells) != len(header):
-            yield number, _Unreadable("wrong number of fields", delimiter.join(cells)[:_EXCERPT])
+            yield _Unreadable("wrong number of fields", delimiter.join(cells)[:_EXCERPT])
         else:
-            yield number, {wanted: cells[position] for wanted, position in positions.items()}
+            yield {wanted: cells[position] for wanted, position in positions.items()}
 
 
 def _jsonl_rows(file: IO[bytes], name: str, choose: _Choose) -> _Rows:
     """The columns are those of the first 1,000 objects: later objects may leave any of them out."""
     objects = _json_objects(file, name)
     head = list(itertools.islice(objects, 1000))
-    seen = {key: None for _, row in head if isinstance(row, dict) for key in row}
+    seen = {key: None for row in head if isinstance(row, dict) for key in row}
     if not head:
         raise CorpusError(f"{name} is empty.", remedy="It needs one JSON object per line.")
     columns = choose(list(seen)) if seen else {}
-    for number, row in itertools.chain(head, objects):
+    for row in itertools.chain(head, objects):
         if isinstance(row, _Unreadable):
-            yield number, row
+            yield row
         else:
-            yield number, {wanted: row.get(column) for wanted, column in columns.items()}
+            yield {wanted: row.get(column) for wanted, column in columns.items()}
 
 
-def _json_objects(file: IO[bytes], name: str) -> Iterator[tuple[int, dict[str, Any] | _Unreadable]]:
-    for number, raw in enumerate(file, start=1):
+def _json_objects(file: IO[bytes], name: str) -> Iterator[dict[str, Any] | _Unreadable]:
+    for position, raw in enumerate(file):
         line = raw.decode("utf-8", "surrogateescape").strip().removeprefix("\ufeff")
         if not line:
             continue
-        if number == 1 and line.startswith("["):
+        if position == 0 and line.startswith("["):
             raise CorpusError(
                 f"{name} holds a JSON array, not one object per line.",
                 remedy="Convert it, for instance with: jq -c '.[]' FILE > corpus.jsonl",
@@ -318,9 +332,9 @@ def _json_objects(file: IO[bytes], name: str) -> Iterator[tuple[int, dict[str, A
         try:
             row = json.loads(line)
         except (ValueError, RecursionError):
-            yield number, _Unreadable("invalid json", line[:_EXCERPT])
+            yield _Unreadable("invalid json", line[:_EXCERPT])
             continue
-        yield number, row if isinstance(row, dict) else _Unreadable("not an object", line[:_EXCERPT])
+        yield row if isinstance(row, dict) else _Unreadable("not an object", line[:_EXCERPT])
 
 
 def _choose(columns: Sequence[str], mapping: Mapping[str, str], name: str) -> dict[str, str]:
