@@ -6,9 +6,12 @@ HOME_DIR ?= .saefari
 VENV := .venv
 BIN := $(VENV)/bin
 SAEFARI := $(BIN)/saefari
+OTHER := $(if $(filter gpu,$(HARDWARE)),cpu,gpu)
 INSTALLED := $(VENV)/.installed-$(HARDWARE)
 INSTALLED_DEV := $(VENV)/.installed-dev-$(HARDWARE)
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+# The two faiss packages install the same folder, so the other one leaves first.
+FORGET_OTHER = @rm -f $(VENV)/.installed-*; $(BIN)/python -m pip uninstall -qqy faiss-$(OTHER) 2>/dev/null
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -56,11 +59,13 @@ $(VENV)/.made:
 
 $(INSTALLED): $(VENV)/.made pyproject.toml constraints.txt
 	@echo "Installing Saefari ($(HARDWARE)) into $(VENV); the first time takes a few minutes."
+	$(FORGET_OTHER)
 	@$(PIP) --editable '.[$(HARDWARE)]'
 	@touch $@
 
 $(INSTALLED_DEV): $(VENV)/.made pyproject.toml constraints.txt
 	@echo "Installing Saefari ($(HARDWARE)) and the tools for its tests into $(VENV); the first time takes a few minutes."
+	$(FORGET_OTHER)
 	@$(PIP) --editable '.[$(HARDWARE),dev]'
 	@touch $(INSTALLED) $@
 
