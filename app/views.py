@@ -5,7 +5,7 @@ Nothing here formats: numbers are numbers, texts are plain text, addresses are m
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
@@ -160,6 +160,7 @@ class CollectionCard:
 @dataclass(frozen=True)
 class HomeView:
     collections: list[CollectionCard]
+    problems: list[tuple[str, str]] = field(default_factory=list)  # collections that are not served, and why
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""The web server and the command line of Saefari."""

@@ -1,0 +1,357 @@
+"""The catalogue: documents and feature lists in one immutable SQLite file.
+
+`write_catalogue` makes it during a build; `Catalog` reads it. The file is never changed afterwards, so it
+is opened as immutable, shared by all threads, and needs no lock. Words that people type reach FTS5 only as
+quoted tokens, and only a bounded number of matches is ranked.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+import sqlite3
+import time
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+import sqlalchemy as sa
+from sqlalchemy import event
+from sqlalchemy.exc import DBAPIError
+
+from sae_core.corpus import Document
+from sae_core.errors import ArtifactError, SaefariError
+
+if TYPE_CHECKING:
+    from app.query import FeatureQuery
+    from sae_core.explorer import FeatureSet
+
+FILE_NAME = "catalogue.sqlite"
+SCHEMA = 1
+SECONDS_PER_REQUEST = 1.0
+_PRAGMAS = ("query_only = ON", "trusted_schema = OFF", "mmap_size = 268435456", "temp_store = MEMORY")
+MAX_TOKENS = 12
+MAX_RANKED = 2_000  # ranking every match of a common word takes most of a second at 420k documents
+
+_METADATA = sa.MetaData()
+_DOCUMENTS = sa.Table(
+    "documents",
+    _METADATA,
+    sa.Column("position", sa.Integer, primary_key=True),
+    *[sa.Column(name, sa.Text, nullable=False) for name in ("id", "title", "abstract")],
+    sa.Column("year", sa.Integer),
+    *[sa.Column(name, sa.Text, nullable=False) for name in ("venue", "authors", "categories", "url")],
+    sa.Column("citations", sa.Integer),
+)
+_FEATURES = sa.Table(
+    "features",
+    _METADATA,
+    sa.Column("row", sa.Integer, primary_key=True),
+    sa.Column("sae", sa.Text, nullable=False),
+    sa.Column("latent", sa.Integer, nullable=False),
+    sa.Column("label", sa.Text, nullable=False),  # "" where there is none
+    sa.Column("candidates", sa.Text, nullable=False),  # one a line
+    sa.Column("label_key", sa.Text, nullable=False),  # sorts like a dictionary
+    sa.Column("score", sa.Float),
+    sa.Column("n_documents", sa.Integer, nullable=False),
+    sa.Column("density", sa.Float, nullable=False),
+    sa.Column("max", sa.Float, nullable=False),
+    sa.Column("quality", sa.Float, nullable=False),
+)
+_INDEXES = (
+    sa.Index("documents_by_id", _DOCUMENTS.c.id, unique=True),
+    sa.Index("features_by_latent", _FEATURES.c.sae, _FEATURES.c.latent, unique=True),
+    *[
+        sa.Index(f"features_by_{name}", _FEATURES.c.sae, _FEATURES.c[name])
+        for name in ("quality", "density", "score", "max", "label_key")
+    ],
+)
+for _table in (_DOCUMENTS, _FEATURES):
+    _table.indexes.clear()  # or create_all would make them before the rows are there
+
+_WORDS = "tokenize = 'porter unicode61 remove_diacritics 2'"
+_FULL_TEXT = (
+    f"""CREATE VIRTUAL TABLE documents_fts USING fts5(title, abstract, authors,
+        content = 'documents', content_rowid = 'position', {_WORDS})""",
+    "INSERT INTO documents_fts (documents_fts) VALUES ('rebuild')",
+    f"""CREATE VIRTUAL TABLE features_fts USING fts5(label, candidates,
+        content = 'features', content_rowid = 'row', {_WORDS})""",
+    "INSERT INTO features_fts (features_fts) VALUES ('rebuild')",
+)
+
+
+class CatalogTimeout(SaefariError):
+    """A question to the catalogue that took longer than a request may."""
+
+
+# --- writing ------------------------------------------------------------------------------------
+
+
+def write_catalogue(path: Path, documents: Sequence[Document], feature_sets: Iterable[FeatureSet]) -> None:
+    """Write the catalogue of a collection: the documents by position, the features of each SAE.
+
+    A file that is there is replaced; nothing else may have it open. Raises OSError and sqlite3 errors
+    (disk full) as they come: the build that calls this throws the folder away then.
+    """
+    path.unlink(missing_ok=True)
+    engine = sa.create_engine(f"sqlite:///{path}", poolclass=sa.NullPool)
+    try:
+        with engine.connect() as connection:
+            connection.exec_driver_sql("PRAGMA journal_mode = DELETE")
+            connection.exec_driver_sql(f"PRAGMA user_version = {SCHEMA}")
+            connection.commit()
+            _METADATA.create_all(connection)
+            if documents:
+                connection.execute(_DOCUMENTS.insert(), list(_document_rows(documents)))
+            for row_offset, feature_set in _with_offsets(feature_sets):
+                connection.execute(_FEATURES.insert(), list(_feature_rows(feature_set, row_offset)))
+            for index in _INDEXES:
+                index.create(connection)
+            for statement in _FULL_TEXT:
+                connection.exec_driver_sql(statement)
+            connection.commit()
+            connection.exec_driver_sql("ANALYZE")
+            connection.commit()
+    finally:
+        engine.dispose()
+
+
+def _document_rows(documents: Sequence[Document]) -> Iterator[dict[str, Any]]:
+    names = [column.name for column in _DOCUMENTS.c if column.name != "position"]
+    for position, document in enumerate(documents):
+        yield {"position": position} | {name: getattr(document, name) for name in names}
+
+
+def _with_offsets(feature_sets: Iterable[FeatureSet]) -> Iterator[tuple[int, FeatureSet]]:
+    offset = 0
+    for feature_set in feature_sets:
+        yield offset, feature_set
+        offset += len(feature_set.labels)
+
+
+def _feature_rows(feature_set: FeatureSet, offset: int) -> Iterator[dict[str, Any]]:
+    table, n_documents = feature_set.features, max(feature_set.codes.n_documents, 1)
+    for latent, label in enumerate(feature_set.labels):
+        text = label.text if label.source != "none" else ""
+        yield {
+            "row": offset + latent,
+            "sae": feature_set.name,
+            "latent": latent,
+            "label": text,
+            "candidates": "\n".join(candidate for candidate, _ in label.candidates),
+            "label_key": sort_key(text),
+            "score": label.score,
+            "n_documents": int(table.n_documents_N[latent]),
+            "density": int(table.n_documents_N[latent]) / n_documents,
+            "max": float(table.max_N[latent]),
+            "quality": float(feature_set.quality_N[latent]),
+        }
+
+
+def sort_key(text: str) -> str:
+    """Alphabetical order without case and accents; texts without letters come last."""
+    plain = "".join(c for c in unicodedata.normalize("NFKD", text.casefold()) if not unicodedata.combining(c))
+    stripped = re.sub(r"^\W+", "", plain)
+    return stripped or "\U0010ffff"
+
+
+# --- reading ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Listing:
+    """One page of a list, and how many there are in all."""
+
+    latents: list[int]
+    total: int
+
+
+class Catalog:
+    """What a catalogue knows. Safe to use from many threads; never writes.
+
+    Raises ArtifactError if the file is missing, damaged or of another schema, and CatalogTimeout when a
+    question takes more than `SECONDS_PER_REQUEST`.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        if not path.is_file():
+            raise ArtifactError(f"The catalogue {path} is missing.", remedy="Run `saefari build` again.")
+        self._engine = sa.create_engine(
+            "sqlite://",
+            creator=self._connect,
+            poolclass=sa.QueuePool,
+            pool_size=16,
+            max_overflow=48,
+            isolation_level="AUTOCOMMIT",
+        )
+        event.listen(self._engine, "checkout", _start_clock)
+        try:
+            with self._connection() as connection:
+                schema = connection.exec_driver_sql("PRAGMA user_version").scalar_one()
+        except DBAPIError as error:
+            raise ArtifactError(
+                f"The catalogue {path} is damaged: {error.orig}.", remedy="Run `saefari build` again."
+            ) from error
+        if schema != SCHEMA:
+            raise ArtifactError(
+                f"The catalogue {path} has schema {schema}, this version reads {SCHEMA}.",
+                remedy="Run `saefari build` again with this version.",
+            )
+
+    def close(self) -> None:
+        self._engine.dispose()
+
+    def _connect(self) -> sqlite3.Connection:
+        uri = f"file:{quote(str(self.path.resolve()))}?mode=ro&immutable=1"
+        connection = sqlite3.connect(uri, uri=True, check_same_thread=False, cached_statements=256)
+        for pragma in _PRAGMAS:
+            connection.execute(f"PRAGMA {pragma}")
+        return connection
+
+    @contextmanager
+    def _connection(self) -> Iterator[sa.Connection]:
+        try:
+            with self._engine.connect() as connection:
+                yield connection
+        except DBAPIError as error:
+            if "interrupted" in str(error.orig):
+                raise CatalogTimeout(
+                    f"This question to the catalogue took more than {SECONDS_PER_REQUEST:g} s.",
+                    remedy="Ask for fewer or rarer words.",
+                ) from error
+            raise
+
+    # documents
+
+    def documents(self, positions: Sequence[int]) -> list[Document]:
+        """The documents at these positions, in this order. One statement, whatever their number."""
+        if not positions:
+            return []
+        with self._connection() as connection:
+            rows = connection.execute(_BY_POSITION, {"positions": list(positions)}).all()
+        found = {row[0]: Document(*row[1:]) for row in rows}
+        return [found[position] for position in positions]
+
+    def find_position(self, document: str) -> int | None:
+        """The position of the document with this id."""
+        with self._connection() as connection:
+            position: int | None = connection.execute(_POSITION_OF, {"id": document}).scalar_one_or_none()
+        return position
+
+    def find_documents(self, words: str, limit: int = 10) -> list[tuple[str, str]]:
+        """Id and title of documents that have all these words, best match first."""
+        match = fts_match(words)
+        if not match:
+            return []
+        parameters = {"match": match, "bound": MAX_RANKED, "limit": limit}
+        with self._connection() as connection:
+            return [(row[0], row[1]) for row in connection.execute(_DOCUMENTS_WITH, parameters)]
+
+    # features
+
+    def features(self, query: FeatureQuery, size: int) -> Listing:
+        """The latents on this page of a feature list."""
+        conditions = _feature_conditions(query)
+        if conditions is None:
+            return Listing([], 0)
+        chosen = sa.select(_FEATURES.c.latent).where(*conditions)
+        page = chosen.order_by(*_ORDERS[query.sort]).limit(size).offset((query.page - 1) * size)
+        count = sa.select(sa.func.count()).select_from(_FEATURES).where(*conditions)
+        with self._connection() as connection:
+            latents = [int(latent) for latent in connection.execute(page).scalars()]
+            return Listing(latents, int(connection.execute(count).scalar_one()))
+
+    def find_features(self, sae: str, words: str, limit: int = 12) -> list[int]:
+        """Living latents whose label or candidate phrases have the words: all of them, or else any."""
+        for every in (True, False):
+            match = fts_match(words, every=every)
+            if not match:
+                return []
+            parameters = {"sae": sae, "match": match, "bound": MAX_RANKED, "limit": limit}
+            with self._connection() as connection:
+                found = [int(latent) for latent in connection.execute(_FEATURES_WITH, parameters).scalars()]
+            if found:
+                return found
+        return []
+
+    def random_feature(self, sae: str) -> int | None:
+        """Some living latent."""
+        living = (_FEATURES.c.sae == sae, _FEATURES.c.n_documents > 0)
+        with self._connection() as connection:
+            n = connection.execute(sa.select(sa.func.count()).where(*living)).scalar_one()
+            if not n:
+                return None
+            nth = sa.select(_FEATURES.c.latent).where(*living).order_by(_FEATURES.c.latent)
+            chosen = random.randrange(n)  # noqa: S311 (not a secret)
+            return int(connection.execute(nth.limit(1).offset(chosen)).scalar_one())
+
+
+def _start_clock(connection: Any, record: Any, proxy: Any) -> None:
+    del record, proxy
+    deadline = time.monotonic() + SECONDS_PER_REQUEST
+    connection.set_progress_handler(lambda: time.monotonic() > deadline, 10_000)
+
+
+_POSITIONS: sa.BindParameter[list[int]] = sa.bindparam("positions", expanding=True)
+_BY_POSITION = sa.select(*_DOCUMENTS.c).where(_DOCUMENTS.c.position.in_(_POSITIONS))
+_POSITION_OF = sa.select(_DOCUMENTS.c.position).where(_DOCUMENTS.c.id == sa.bindparam("id"))
+
+# The inner LIMIT bounds what is ranked.
+_DOCUMENTS_WITH = sa.text(
+    "SELECT documents.id, documents.title FROM "
+    "(SELECT rowid AS position, bm25(documents_fts, 8, 1, 2) AS fit FROM documents_fts "
+    "WHERE documents_fts MATCH :match LIMIT :bound) AS found "
+    "JOIN documents USING (position) ORDER BY found.fit, documents.position LIMIT :limit"
+)
+_FEATURES_WITH = sa.text(
+    "SELECT features.latent FROM (SELECT rowid AS row, bm25(features_fts, 4, 1) AS fit "
+    "FROM features_fts WHERE features_fts MATCH :match LIMIT :bound) AS found "
+    "JOIN features USING (row) WHERE features.sae = :sae AND features.n_documents > 0 "
+    "ORDER BY found.fit - features.quality, features.latent LIMIT :limit"
+)
+_HAS_WORDS = sa.text("features.row IN (SELECT rowid FROM features_fts WHERE features_fts MATCH :match)")
+
+_ORDERS: dict[str, tuple[sa.ColumnElement[Any], ...]] = {
+    "quality": (_FEATURES.c.quality.desc(), _FEATURES.c.latent),
+    "density": (_FEATURES.c.density.desc(), _FEATURES.c.latent),
+    "score": (_FEATURES.c.score.desc(), _FEATURES.c.latent),  # NULL is smallest, so unscored ones come last
+    "max": (_FEATURES.c.max.desc(), _FEATURES.c.latent),
+    "label": (_FEATURES.c.label_key, _FEATURES.c.latent),
+}
+
+
+def _feature_conditions(query: FeatureQuery) -> list[sa.ColumnElement[bool]] | None:
+    """None: nothing can match."""
+    conditions: list[sa.ColumnElement[bool]] = [_FEATURES.c.sae == query.sae]
+    if not query.dead:
+        conditions.append(_FEATURES.c.n_documents > 0)
+    if query.labelled:
+        conditions.append(_FEATURES.c.label != "")
+    if query.min_density is not None:
+        conditions.append(_FEATURES.c.density >= query.min_density)
+    if query.max_density is not None:
+        conditions.append(_FEATURES.c.density <= query.max_density)
+    if query.words:
+        match = fts_match(query.words)
+        if not match:
+            return None
+        conditions.append(_HAS_WORDS.bindparams(match=match))  # type: ignore[arg-type]
+    return conditions
+
+
+def fts_match(words: str, *, every: bool = True) -> str:
+    """An FTS5 expression for words as people type them; "" if there is nothing to look for.
+
+    Every token is quoted, so that no operator, column name or odd character of theirs is one of FTS5's;
+    the last one may be the beginning of a word.
+    """
+    tokens = re.findall(r"[^\W_]+", words.replace("\0", " "))[:MAX_TOKENS]
+    if not tokens:
+        return ""
+    quoted = [f'"{token}"' for token in tokens]
+    return (" AND " if every else " OR ").join(quoted) + "*"

@@ -1,0 +1,492 @@
+"""What a route may ask for: the collections, and the parts of an address turned into them.
+
+A `ServedCollection` is an Explorer with its Catalog and everything about it that is the same for all
+requests; a `ServedSAE` is the same for one SAE. Both are made once, at start, and never change.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import numpy as np
+from fastapi import APIRouter, Request
+from numpy.typing import NDArray
+
+from app import urls
+from app.catalog import FILE_NAME, Catalog
+from app.query import MAX_PAGE, BadParameter, integer
+from app.views import (
+    CollectionCard,
+    DocumentCard,
+    FamilyCard,
+    FeatureChip,
+    FeatureRow,
+    Histogram,
+    LabelView,
+    NeighbourRow,
+    Option,
+    Page,
+    SAESummary,
+    TreeRow,
+)
+from sae_core import artifact
+from sae_core.corpus import Document
+from sae_core.errors import NotFoundError, SaefariError
+from sae_core.explorer import Explorer, FeatureSet
+from sae_core.families import Family
+
+log = logging.getLogger("saefari")
+
+UNLABELLED = "unlabelled"
+DEAD = "never fires"
+OWN_EMBEDDINGS = "embeddings made elsewhere"
+N_CHIPS = 4
+N_EXAMPLES = 6
+N_VENUES = 12
+LOW_DENSITY, HIGH_DENSITY = 0.002, 0.05  # of features that make good examples
+
+
+class PageNotFound(NotFoundError):
+    """No page at this address; knows where the visitor may want to go instead."""
+
+    def __init__(self, what: str, *, remedy: str, suggestions: Sequence[Option] = ()) -> None:
+        super().__init__(what, remedy=remedy)
+        self.suggestions = list(suggestions)
+
+
+def link(text: str, url: str) -> Option:
+    """An Option that is only a link."""
+    return Option(value="", text=text, url=url, is_chosen=False)
+
+
+# --- one SAE --------------------------------------------------------------------------------------
+
+
+class ServedSAE:
+    """One SAE as the pages show it."""
+
+    def __init__(self, collection: str, feature_set: FeatureSet, is_default: bool) -> None:  # noqa: FBT001
+        table = feature_set.features
+        self.collection = collection
+        self.name = feature_set.name
+        self.set = feature_set
+        self.is_default = is_default
+        self.n_latents = len(feature_set.labels)
+        self.n_documents = feature_set.codes.n_documents
+        self.directions_ND = feature_set.sae.directions_ND
+        self.fires: list[int] = np.asarray(table.n_documents_N).tolist()
+        self.maxima: list[float] = np.asarray(table.max_N, dtype=np.float64).tolist()
+        self.labels = [self._label(latent) for latent in range(self.n_latents)]
+        self.texts = [label.text for label in self.labels]
+        self.urls = [urls.feature(collection, self.name, latent) for latent in range(self.n_latents)]
+        self.families = {family.id: family for family in feature_set.families}
+        self.n_dead = self.fires.count(0)
+        self.summary = self._summary()
+
+    def _label(self, latent: int) -> LabelView:
+        label = self.set.labels[latent]
+        is_dead = self.fires[latent] == 0
+        is_labelled = label.source != "none" and bool(label.text.strip())
+        return LabelView(
+            text=label.text if is_labelled else DEAD if is_dead else UNLABELLED,
+            source=label.source if is_labelled else "none",
+            score=finite(label.score),
+            score_low=finite(label.score_low),
+            score_high=finite(label.score_high),
+            score_n=int(label.score_n),
+            predictor=label.predictor,
+            candidates=[(text, float(score)) for text, score in label.candidates if math.isfinite(score)],
+        )
+
+    def _summary(self) -> SAESummary:
+        metrics, sae = self.set.metrics, self.set.sae
+        return SAESummary(
+            name=self.name,
+            url=urls.sae(self.collection, self.name),
+            search_url=urls.search(self.collection, self.name),
+            features_url=urls.features(self.collection, self.name),
+            families_url=urls.families(self.collection, self.name),
+            n_latents=self.n_latents,
+            k=int(sae.k),
+            fvu_train=float(metrics["fvu_train"]),
+            fvu_heldout=float(metrics["fvu_heldout"]),
+            n_heldout=int(metrics["n_heldout"]),
+            l0=float(metrics["l0"]),
+            n_dead=self.n_dead,
+            n_families=len(self.families),
+            n_labelled=sum(label.source != "none" for label in self.labels),
+        )
+
+    def density(self, latent: int) -> float:
+        return self.fires[latent] / max(self.n_documents, 1)
+
+    def share(self, latent: int, activation: float) -> float:
+        """The activation as a share of the feature's maximum, 0 to 1."""
+        maximum = self.maxima[latent]
+        return min(1.0, max(0.0, activation / maximum)) if maximum > 0 else 0.0
+
+    def chip(self, latent: int, activation: float | None = None) -> FeatureChip:
+        share = None if activation is None else self.share(latent, activation)
+        return FeatureChip(latent, self.texts[latent], self.urls[latent], activation, share)
+
+    def row(self, latent: int) -> FeatureRow:
+        family = self.set.family_of(latent)
+        return FeatureRow(
+            latent=latent,
+            label=self.labels[latent],
+            url=self.urls[latent],
+            density=self.density(latent),
+            n_documents=self.fires[latent],
+            max=self.maxima[latent],
+            mean=float(self.set.features.mean_N[latent]),
+            quality=float(self.set.quality_N[latent]),
+            is_dead=self.fires[latent] == 0,
+            family_url=None if family is None else self.family_url(family.id),
+            family_label=None if family is None else self.texts[family.id],
+        )
+
+    def neighbour(self, latent: int, **numbers: Any) -> NeighbourRow:
+        return NeighbourRow(latent, self.texts[latent], self.urls[latent], **numbers)
+
+    def histogram(self, latent: int, marker: float | None = None) -> Histogram:
+        counts = np.asarray(self.set.features.histogram_NH[latent]).tolist()
+        return Histogram(0.0, self.maxima[latent], counts, marker)
+
+    def chips_of(self, position: int, *, without: int = -1, most: int = N_CHIPS) -> list[FeatureChip]:
+        """The strongest features of a document."""
+        latents, values = self.set.codes.of_document(position)
+        pairs = zip(latents[: most + 1].tolist(), values[: most + 1].tolist(), strict=True)
+        return [self.chip(latent, value) for latent, value in pairs if latent != without][:most]
+
+    def family_url(self, family: int) -> str:
+        return urls.family(self.collection, self.name, family)
+
+    def family_card(self, family: Family, n_children: int = 8) -> FamilyCard:
+        return FamilyCard(
+            id=family.id,
+            label=self.texts[family.id],
+            url=self.family_url(family.id),
+            size=len(family.members),
+            density=family.n_documents / max(self.n_documents, 1),
+            n_documents=int(family.n_documents),
+            hub_ratio=finite(family.hub_ratio),
+            children=[self.chip(member) for member in family.members[1 : n_children + 1]],
+        )
+
+    def tree(
+        self, family: Family, members: AbstractSet[int] | None = None, current: int = -1
+    ) -> list[TreeRow]:
+        """The rows of a family's tree, or of those `members` whose ancestors are among them too."""
+        depths: dict[int, int] = {}
+        rows = []
+        nodes = zip(family.members, family.parents, family.conditionals, strict=True)
+        for member, parent, conditional in nodes:
+            depths[member] = depths[parent] + 1 if parent in depths else 0
+            if members is not None and member not in members:
+                continue
+            row = TreeRow(
+                feature=self.chip(member),
+                depth=depths[member],
+                n_documents=self.fires[member],
+                density=self.density(member),
+                conditional=None if depths[member] == 0 else float(conditional),
+                is_current=member == current,
+            )
+            rows.append(row)
+        return rows
+
+
+def finite(value: float | None) -> float | None:
+    """A number that can be shown, or None."""
+    return None if value is None or not math.isfinite(value) else float(value)
+
+
+@dataclass(frozen=True)
+class QueryCode:
+    """A query and its own features, by how much each explains of it: z_i (d_i . x), largest first."""
+
+    x_D: NDArray[np.float32]
+    own: dict[int, float]
+
+
+# --- one collection -------------------------------------------------------------------------------
+
+
+class ServedCollection:
+    """One collection as the pages show it."""
+
+    def __init__(self, explorer: Explorer, catalog: Catalog) -> None:
+        self.explorer = explorer
+        self.catalog = catalog
+        self.name = explorer.name
+        names = list(explorer.saes)
+        self.saes = {
+            name: ServedSAE(self.name, explorer.saes[name], is_default=name == names[0]) for name in names
+        }
+        self.default = self.saes[names[0]] if names else None
+        self.years = self._years()
+        self.venue_sizes = self._venue_sizes()
+        self.card = self._card()
+        self.examples = {name: self._examples(sae) for name, sae in self.saes.items()}
+        self.allowed = lru_cache(maxsize=32)(self._allowed)
+        self.code = lru_cache(maxsize=1024)(self._code)
+
+    def _years(self) -> list[tuple[int, int]]:
+        years = np.asarray(self.explorer.years)
+        found, counts = np.unique(years[years > 0], return_counts=True)
+        return list(zip(found.tolist(), counts.tolist(), strict=True))
+
+    def _venue_sizes(self) -> list[tuple[str, int]]:
+        """Venues with their documents, largest first."""
+        codes = np.asarray(self.explorer.venue_codes)
+        counts = np.bincount(codes[codes >= 0], minlength=len(self.explorer.venues)).tolist()
+        named = zip(self.explorer.venues, counts, strict=True)
+        return sorted(named, key=lambda venue: (-venue[1], venue[0]))
+
+    def _card(self) -> CollectionCard:
+        manifest = self.explorer.manifest
+        return CollectionCard(
+            name=self.name,
+            title=self.explorer.title,
+            url=urls.collection(self.name),
+            n_documents=self.explorer.n_documents,
+            built=str(manifest["built"])[:10],
+            embedder=str(manifest["embedder"].get("name") or OWN_EMBEDDINGS),
+            saes=[sae.summary for sae in self.saes.values()],
+        )
+
+    @property
+    def year_bounds(self) -> tuple[int, int] | None:
+        return (self.years[0][0], self.years[-1][0]) if self.years else None
+
+    def _allowed(
+        self, year_min: int | None, year_max: int | None, venues: tuple[str, ...]
+    ) -> NDArray[np.bool_] | None:
+        """Which documents pass the filters; None stands for all. No year passes no filter by year."""
+        years = np.asarray(self.explorer.years)
+        conditions = []
+        if year_min is not None:
+            conditions.append(years >= max(year_min, 1))
+        if year_max is not None:
+            conditions.append((years <= year_max) & (years > 0))
+        if venues:
+            codes = [code for code, venue in enumerate(self.explorer.venues) if venue in set(venues)]
+            conditions.append(np.isin(self.explorer.venue_codes, codes))
+        return np.logical_and.reduce(conditions) if conditions else None
+
+    def _code(self, sae: str, text: str) -> QueryCode:
+        """The features of a text; EmbedderNotReady while there is no encoder."""
+        served = self.saes[sae]
+        x_D = self.explorer.embed(text)
+        latents, values = served.set.sae.encode(x_D[None]).row()
+        explained = values * (served.directions_ND[latents] @ x_D)
+        order = np.argsort(-explained, kind="stable")
+        return QueryCode(x_D, dict(zip(latents[order].tolist(), values[order].tolist(), strict=True)))
+
+    def sae(self, name: str) -> ServedSAE:
+        """The SAE of this name; `PageNotFound` explains that it may have been rebuilt."""
+        found = self.saes.get(name)
+        if found is None:
+            present = [link(sae.name, sae.url) for sae in self.card.saes]
+            raise PageNotFound(
+                f'The collection {self.name} has no SAE "{shorten(name)}". It may have been rebuilt: an SAE '
+                f"with other weights has other features, so it gets another address.",
+                remedy="Choose one of the SAEs that are there now.",
+                suggestions=[*present, link(self.card.title, self.card.url)],
+            )
+        return found
+
+    def document_url(self, document: str, sae: ServedSAE | None) -> str:
+        chosen = sae.name if sae is not None and not sae.is_default else ""
+        return urls.document(self.name, document, chosen)
+
+    def cards(
+        self,
+        positions: Sequence[int],
+        sae: ServedSAE | None,
+        *,
+        latent: int = -1,
+        activations: Sequence[float] | None = None,
+        with_chips: bool = False,
+    ) -> list[DocumentCard]:
+        """Documents as cards, if asked with `activations` of `latent` and their other strong features."""
+        cards = []
+        for at, document in enumerate(self.catalog.documents(positions)):
+            position = positions[at]
+            activation = None if activations is None else activations[at]
+            is_evidence = sae is not None and activation is not None and latent >= 0
+            chips = sae.chips_of(position, without=latent) if sae and with_chips else []
+            share = sae.share(latent, activation) if sae and is_evidence and activation else None
+            url = self.document_url(document.id, sae)
+            cards.append(document_card(position, document, url, activation, share, tuple(chips)))
+        return cards
+
+    def _examples(self, sae: ServedSAE) -> list[Option]:
+        """Queries to begin with: labels of good features, neither rare nor everywhere, else titles."""
+        texts: list[str] = []
+        for latent in np.argsort(-np.asarray(sae.set.quality_N), kind="stable").tolist():
+            is_common = LOW_DENSITY <= sae.density(latent) <= HIGH_DENSITY
+            if is_common and sae.labels[latent].source != "none" and sae.texts[latent] not in texts:
+                texts.append(sae.texts[latent])
+            if len(texts) == N_EXAMPLES:
+                break
+        if not texts:
+            first = range(min(N_EXAMPLES, self.explorer.n_documents))
+            texts = [document.title for document in self.catalog.documents(first)]
+        return [link(text, urls.search(self.name, sae.name, text)) for text in texts]
+
+
+def document_card(  # noqa: PLR0917
+    position: int,
+    document: Document,
+    url: str,
+    activation: float | None = None,
+    share: float | None = None,
+    chips: tuple[FeatureChip, ...] = (),
+) -> DocumentCard:
+    return DocumentCard(
+        position=position,
+        id=document.id,
+        title=document.title or document.id,
+        url=url,
+        source_url=web_address(document.url),
+        authors=document.authors,
+        venue=document.venue,
+        year=document.year,
+        citations=document.citations,
+        abstract=document.abstract,
+        activation=activation,
+        share=share,
+        chips=chips,
+    )
+
+
+def web_address(url: str) -> str | None:
+    """The address if it is one that may be linked: http or https, nothing that runs."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return None
+    return url if parts.scheme in ("http", "https") and parts.netloc else None
+
+
+def shorten(text: str, length: int = 80) -> str:
+    return text if len(text) <= length else f"{text[: length - 1]}…"
+
+
+# --- all of them ----------------------------------------------------------------------------------
+
+
+class Library:
+    """The collections that are served, and what was wrong with those that are not."""
+
+    def __init__(
+        self, collections: Sequence[ServedCollection], problems: Sequence[tuple[str, str]] = ()
+    ) -> None:
+        self.collections = {each.name: each for each in collections}
+        self.problems = list(problems)
+
+    @classmethod
+    def load(cls, home: Path) -> Library:
+        """Every collection below `home`. One that cannot be loaded is named in `problems` and in the log."""
+        collections, problems = [], []
+        for path in artifact.collections(home):
+            try:
+                collections.append(open_collection(Explorer.load(path)))
+            except SaefariError as error:
+                log.error("The collection %s is not served: %s", path.name, error)  # noqa: TRY400 (a sentence)
+                problems.append((path.name, str(error)))
+            except Exception:
+                log.exception("The collection %s is not served", path.name)
+                problems.append((path.name, "It could not be loaded; the server's log has the details."))
+        return cls(collections, problems)
+
+    @classmethod
+    def of(cls, explorers: Mapping[str, Explorer]) -> Library:
+        return cls([open_collection(explorer) for explorer in explorers.values()])
+
+    def collection(self, name: str) -> ServedCollection:
+        found = self.collections.get(name)
+        if found is None:
+            problem = dict(self.problems).get(name)
+            what = (
+                f'There is no collection "{shorten(name)}" here.' if problem is None else f"{name}: {problem}"
+            )
+            raise PageNotFound(
+                what,
+                remedy="Choose one of the collections that are there.",
+                suggestions=[link(c.card.title, c.card.url) for c in self.collections.values()],
+            )
+        return found
+
+    def close(self) -> None:
+        for collection in self.collections.values():
+            collection.catalog.close()
+
+
+def open_collection(explorer: Explorer) -> ServedCollection:
+    return ServedCollection(explorer, Catalog(explorer.path / FILE_NAME))
+
+
+# --- what routes ask for --------------------------------------------------------------------------
+
+
+def get_library(request: Request) -> Library:
+    library: Library = request.app.state.library
+    return library
+
+
+def get_collection(request: Request) -> ServedCollection:
+    return get_library(request).collection(request.path_params["collection"])
+
+
+def get_sae(request: Request) -> tuple[ServedCollection, ServedSAE]:
+    collection = get_collection(request)
+    return collection, collection.sae(request.path_params["sae"])
+
+
+def get_latent(request: Request, sae: ServedSAE) -> int:
+    """The feature in the address; `PageNotFound` for one that the SAE does not have."""
+    text = request.path_params["latent"]
+    try:
+        return integer("feature", text, 0, sae.n_latents - 1)
+    except BadParameter:
+        raise PageNotFound(
+            f'There is no feature "{shorten(text)}" in {sae.name}.',
+            remedy=f"Its features are numbered from 0 to {sae.n_latents - 1:,}.",
+            suggestions=[link("All features", sae.summary.features_url)],
+        ) from None
+
+
+def wanted_block(request: Request) -> str | None:
+    """The block that htmx will replace with the answer; None when the whole page is wanted."""
+    if request.scope["path"].endswith(".json") or request.headers.get("hx-request-type") != "partial":
+        return None
+    return request.headers.get("hx-target", "").rpartition("#")[2] or None
+
+
+def add_page(router: APIRouter, path: str, route: Callable[[Request], Any]) -> None:
+    """Serve `route` at `path`, and as JSON at its twin. The twin first: `{x}` matches `x.json` too."""
+    twin = urls.json(path)
+    for address in (twin, path):
+        router.add_api_route(address, route, methods=["GET", "HEAD"], response_model=None)
+
+
+def paging(number: int, size: int, total: int, url: Callable[[int], str]) -> Page:
+    """Where one is in a list of `total` rows; `url` makes the address of another page of it."""
+    last = min(MAX_PAGE, max(1, math.ceil(total / size)))
+    return Page(
+        number=number,
+        size=size,
+        total=total,
+        previous_url=url(min(number - 1, last)) if number > 1 else None,
+        next_url=url(number + 1) if number < last else None,
+    )

@@ -1,0 +1,92 @@
+"""The page of one document: what it says, which features it has, what is near it."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request
+from fastapi.responses import Response
+
+from app import urls
+from app.deps import (
+    PageNotFound,
+    ServedCollection,
+    ServedSAE,
+    add_page,
+    document_card,
+    get_collection,
+    link,
+    shorten,
+)
+from app.pages import page
+from app.query import MAX_Q, Parameters, clean
+from app.views import DocumentCard, DocumentView, Option
+
+router = APIRouter()
+
+N_NEIGHBOURS = 10
+N_SUGGESTIONS = 8
+MAX_ID = 1_000
+MAX_NAME = 200
+
+
+def document(request: Request) -> Response:
+    collection = get_collection(request)
+    parameters = Parameters(request.scope["query_string"])
+    chosen = parameters.text("sae", MAX_NAME)
+    sae = collection.sae(chosen) if chosen else collection.default
+    wanted = request.path_params.get("document") or parameters.text("id", MAX_ID)
+    position = collection.catalog.find_position(wanted.replace("\0", ""))
+    if position is None:
+        raise _not_found(collection, clean(wanted))
+    return page(request, "document", document_view(collection, sae, position))
+
+
+def document_view(collection: ServedCollection, sae: ServedSAE | None, position: int) -> DocumentView:
+    explorer = collection.explorer
+    found = collection.catalog.documents([position])[0]
+    url = collection.document_url(found.id, sae)
+    return DocumentView(
+        collection=collection.name,
+        sae=sae.name if sae else None,
+        document=document_card(position, found, url),
+        categories=found.categories.split(),
+        fingerprint=sae.chips_of(position, most=sae.n_latents) if sae else [],
+        explained=explorer.explained(sae.name, explorer.vector(position)) if sae else None,
+        neighbours=_neighbours(collection, sae, position),
+        steer_url=_steer_url(collection, sae, found.title),
+        saes=[
+            Option(other.name, other.name, collection.document_url(found.id, other), other is sae)
+            for other in collection.saes.values()
+        ],
+        url=url,
+        json_url=urls.json(url),
+    )
+
+
+def _neighbours(
+    collection: ServedCollection, sae: ServedSAE | None, position: int
+) -> list[tuple[DocumentCard, float]]:
+    hits = collection.explorer.neighbours(position, N_NEIGHBOURS)
+    cards = collection.cards(hits.positions.tolist(), sae, with_chips=True)
+    return list(zip(cards, hits.scores.tolist(), strict=True))
+
+
+def _steer_url(collection: ServedCollection, sae: ServedSAE | None, title: str) -> str | None:
+    if sae is None or not title or collection.explorer.embedder_state == "absent":
+        return None
+    return urls.search(collection.name, sae.name, title[:MAX_Q])
+
+
+def _not_found(collection: ServedCollection, wanted: str) -> PageNotFound:
+    similar = collection.catalog.find_documents(wanted, N_SUGGESTIONS)
+    suggestions = [link(title, urls.document(collection.name, found)) for found, title in similar]
+    what = f'There is no document "{shorten(wanted)}" in {collection.name}.'
+    return PageNotFound(
+        what if wanted else "This address names no document.",
+        remedy="It may have another id, or not be part of this collection.",
+        suggestions=[*suggestions, link(collection.card.title, collection.card.url)],
+    )
+
+
+# The bare path takes the id as a parameter: for ids that a path cannot carry, see `urls.document`.
+add_page(router, "/{collection}/documents", document)
+add_page(router, "/{collection}/documents/{document:path}", document)

@@ -1,0 +1,268 @@
+"""The feature browser and the page of one feature."""
+
+from __future__ import annotations
+
+import numpy as np
+from fastapi import APIRouter, Request
+from fastapi.responses import RedirectResponse, Response
+
+from app import urls
+from app.deps import PageNotFound, ServedCollection, ServedSAE, add_page, get_latent, get_sae, link, paging
+from app.pages import page
+from app.query import SORTS, TABS, EvidenceQuery, FeatureQuery
+from app.views import (
+    DocumentCard,
+    EvidenceTab,
+    FeatureListView,
+    FeatureView,
+    NeighbourRow,
+    Option,
+    Page,
+    TreeRow,
+)
+from sae_core.families import Family
+from sae_core.features import QUANTILES
+
+router = APIRouter()
+
+LIST_SIZE = 50
+EVIDENCE_SIZE = 20
+BAND_SIZE = 3
+ALL_SIZE = 25
+TREE_SIZE = 15  # a larger family is cut down to ancestors, siblings and children
+STEERED = QUANTILES.index(0.95)  # how strongly "more like this" steers
+MEDIAN = QUANTILES.index(0.5)
+
+_SORT_TEXTS = {
+    "quality": "Quality",
+    "density": "Density",
+    "score": "Label score",
+    "max": "Maximum",
+    "label": "Label A–Z",
+}
+_BANDS: tuple[tuple[str, str, float | None, float | None], ...] = (
+    ("", "Any density", None, None),
+    ("rare", "Below 0.1 %", None, 0.001),
+    ("uncommon", "0.1 to 1 %", 0.001, 0.01),
+    ("common", "1 to 5 %", 0.01, 0.05),
+    ("frequent", "Above 5 %", 0.05, None),
+)
+_TAB_TEXTS = {
+    "top": "Top",
+    "bands": "Quantile bands",
+    "borderline": "Borderline",
+    "near": "Near misses",
+    "all": "All",
+}
+
+Group = tuple[str, list[DocumentCard]]
+
+
+# --- the browser ----------------------------------------------------------------------------------
+
+
+def features(request: Request) -> Response:
+    collection, sae = get_sae(request)
+    query = FeatureQuery.parse(collection.name, sae.name, request.scope["query_string"])
+    listing = collection.catalog.features(query, LIST_SIZE)
+    url = query.url()
+    view = FeatureListView(
+        collection=collection.name,
+        sae=sae.name,
+        rows=[sae.row(latent) for latent in listing.latents],
+        page=paging(query.page, LIST_SIZE, listing.total, lambda n: query.url(page=n)),
+        words=query.words,
+        sorts=[Option(s, _SORT_TEXTS[s], query.url(sort=s, page=1), s == query.sort) for s in SORTS],
+        densities=[_band(query, *band) for band in _BANDS],
+        labelled_url=Option(
+            "labelled", "Has a label", query.url(labelled=not query.labelled, page=1), query.labelled, None
+        ),
+        dead=Option("dead", "Show dead", query.url(dead=not query.dead, page=1), query.dead, sae.n_dead),
+        n_dead=sae.n_dead,
+        random_url=urls.random_feature(collection.name, sae.name),
+        url=url,
+        json_url=urls.json(url),
+    )
+    return page(request, "features", view)
+
+
+def _band(query: FeatureQuery, value: str, text: str, low: float | None, high: float | None) -> Option:
+    is_chosen = (query.min_density, query.max_density) == (low, high)
+    return Option(value, text, query.url(min_density=low, max_density=high, page=1), is_chosen)
+
+
+def random_feature(request: Request) -> Response:
+    """Somewhere else each time: a redirect that no cache keeps."""
+    collection, sae = get_sae(request)
+    latent = collection.catalog.random_feature(sae.name)
+    if latent is None:
+        raise PageNotFound(
+            f"Every feature of {sae.name} is dead.",
+            remedy="Look at its scorecard.",
+            suggestions=[link("Scorecard", sae.summary.url)],
+        )
+    url = sae.urls[latent]
+    is_json = request.scope["path"].endswith(".json")
+    return RedirectResponse(urls.json(url) if is_json else url, 303, {"Cache-Control": "no-store"})
+
+
+# --- one feature ----------------------------------------------------------------------------------
+
+
+def feature(request: Request) -> Response:
+    collection, sae = get_sae(request)
+    latent = get_latent(request, sae)
+    query = EvidenceQuery.parse(collection.name, sae.name, latent, request.scope["query_string"])
+    return page(request, "feature", feature_view(collection, sae, query))
+
+
+def feature_view(collection: ServedCollection, sae: ServedSAE, query: EvidenceQuery) -> FeatureView:
+    latent, table = query.latent, sae.set.features
+    family = sae.set.family_of(latent)
+    groups, evidence_page = _evidence(collection, sae, query)
+    before, after = (latent - 1) % sae.n_latents, (latent + 1) % sae.n_latents
+    strength = max(0.001, float(table.quantiles_NQ[latent, STEERED]))
+    url = query.url()
+    return FeatureView(
+        collection=collection.name,
+        sae=sae.name,
+        latent=latent,
+        label=sae.labels[latent],
+        is_dead=sae.fires[latent] == 0,
+        density=sae.density(latent),
+        n_documents=sae.fires[latent],
+        n_collection=sae.n_documents,
+        max=sae.maxima[latent],
+        mean=float(table.mean_N[latent]),
+        median=float(table.quantiles_NQ[latent, MEDIAN]),
+        quality=float(sae.set.quality_N[latent]),
+        quantiles=list(zip(QUANTILES, np.asarray(table.quantiles_NQ[latent]).tolist(), strict=True)),
+        histogram=sae.histogram(latent),
+        is_log=query.log,
+        log_url=query.url(log=not query.log),
+        tabs=[EvidenceTab(t, _TAB_TEXTS[t], query.url(tab=t, page=1), t == query.tab) for t in TABS],
+        groups=groups,
+        page=evidence_page,
+        tree=[] if family is None else _excerpt(sae, family, latent),
+        family_url=None if family is None else sae.family_url(family.id),
+        family_label=None if family is None else sae.texts[family.id],
+        similar=_by_cosine(sae, table.similar_NS[latent], table.similar_cosine_NS[latent]),
+        opposite=_by_cosine(sae, table.opposite_NS[latent], table.opposite_cosine_NS[latent]),
+        together=_together(sae, latent),
+        years=_years(collection, sae, latent),
+        previous_url=sae.urls[before],
+        next_url=sae.urls[after],
+        random_url=urls.random_feature(collection.name, sae.name),
+        more_url=urls.search(collection.name, sae.name, strengths=[(latent, strength)]),
+        less_url=urls.search(collection.name, sae.name, strengths=[(latent, -strength)]),
+        url=url,
+        json_url=urls.json(url),
+        previous_label=sae.texts[before],
+        next_label=sae.texts[after],
+    )
+
+
+def _by_cosine(sae: ServedSAE, latents: np.ndarray, cosines: np.ndarray) -> list[NeighbourRow]:
+    pairs = zip(latents.tolist(), cosines.tolist(), strict=True)
+    return [sae.neighbour(latent, cosine=cosine) for latent, cosine in pairs if latent >= 0]
+
+
+def _together(sae: ServedSAE, latent: int) -> list[NeighbourRow]:
+    table = sae.set.features
+    columns = zip(
+        table.together_NS[latent].tolist(),
+        table.together_lift_NS[latent].tolist(),
+        table.together_observed_NS[latent].tolist(),
+        table.together_expected_NS[latent].tolist(),
+        strict=True,
+    )
+    return [
+        sae.neighbour(other, lift=lift, observed=observed, expected=expected)
+        for other, lift, observed, expected in columns
+        if other >= 0
+    ]
+
+
+def _years(collection: ServedCollection, sae: ServedSAE, latent: int) -> list[tuple[int, int, int]]:
+    """Year, documents with the feature, documents in all: every year that the collection has."""
+    documents, _ = sae.set.codes.of_latent(latent)
+    years, counts = np.unique(np.asarray(collection.explorer.years)[documents], return_counts=True)
+    having = dict(zip(years.tolist(), counts.tolist(), strict=True))
+    return [(year, having.get(year, 0), total) for year, total in collection.years]
+
+
+def _excerpt(sae: ServedSAE, family: Family, latent: int) -> list[TreeRow]:
+    """The family's tree; of a large family ancestors, some siblings, and children."""
+    if len(family.members) <= TREE_SIZE:
+        return sae.tree(family, current=latent)
+    parent_of = dict(zip(family.members, family.parents, strict=True))
+    shown = {latent}
+    above = parent_of[latent]
+    while above >= 0:
+        shown.add(above)
+        above = parent_of[above]
+    for parent in (latent, parent_of[latent]):
+        if parent >= 0:
+            shown.update([child for child in family.members if parent_of[child] == parent][: TREE_SIZE // 2])
+    return sae.tree(family, shown, latent)
+
+
+# --- its evidence ---------------------------------------------------------------------------------
+
+
+def _evidence(
+    collection: ServedCollection, sae: ServedSAE, query: EvidenceQuery
+) -> tuple[list[Group], Page | None]:
+    """The chosen tab: groups of documents under headings, and paging if it has pages."""
+    documents, activations = sae.set.codes.of_latent(query.latent)
+
+    def cards(rows: slice) -> list[DocumentCard]:
+        return collection.cards(
+            documents[rows].tolist(),
+            sae,
+            latent=query.latent,
+            activations=activations[rows].tolist(),
+            with_chips=True,
+        )
+
+    n = len(documents)
+    if query.tab == "near":
+        return [("Silent here, but nearly active", _near_misses(collection, sae, query.latent))], None
+    if n == 0:
+        return [], None
+    if query.tab == "bands":
+        return [(f"Around the {q:.0%} quantile", cards(_band_rows(q, n))) for q in reversed(QUANTILES)], None
+    if query.tab == "borderline":
+        return [("Weakest activations", cards(slice(max(0, n - EVIDENCE_SIZE), n))[::-1])], None
+    if query.tab == "all":
+        paged = paging(query.page, ALL_SIZE, n, lambda number: query.url(page=number))
+        first = (query.page - 1) * ALL_SIZE
+        return [("All documents, strongest first", cards(slice(first, first + ALL_SIZE)))], paged
+    return [("Strongest activations", cards(slice(0, EVIDENCE_SIZE)))], None
+
+
+def _band_rows(quantile: float, n: int) -> slice:
+    """Rows of a list that falls in activation, around a quantile."""
+    middle = round((1 - quantile) * (n - 1))
+    first = max(0, min(middle - BAND_SIZE // 2, n - BAND_SIZE))
+    return slice(first, min(n, first + BAND_SIZE))
+
+
+def _near_misses(collection: ServedCollection, sae: ServedSAE, latent: int) -> list[DocumentCard]:
+    """Documents without the feature by falling pre-activation, shown in the place of an activation."""
+    table = sae.set.features
+    documents = table.near_NM[latent]
+    there = documents >= 0
+    return collection.cards(
+        documents[there].tolist(),
+        sae,
+        latent=latent,
+        activations=table.near_preactivation_NM[latent][there].tolist(),
+        with_chips=True,
+    )
+
+
+# `random` before `{latent}`, which would match it.
+add_page(router, "/{collection}/{sae}/features", features)
+add_page(router, "/{collection}/{sae}/features/random", random_feature)
+add_page(router, "/{collection}/{sae}/features/{latent}", feature)

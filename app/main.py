@@ -1,0 +1,173 @@
+"""The application: collections loaded at start, routes, files, and a page for every error."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse, PlainTextResponse, Response
+from fastapi.staticfiles import StaticFiles
+from starlette.exceptions import HTTPException
+
+from app import documents, families, features, overview, pages, search, urls
+from app.catalog import CatalogTimeout
+from app.deps import Library, PageNotFound, get_library, link
+from app.middleware import LastResort, Limits, SearchSlots, SecurityHeaders, error_response
+from app.query import BadParameter
+from app.settings import Settings
+from app.views import ErrorView, Option
+from sae_core.errors import EmbedderNotReady, NotFoundError, SaefariError
+from sae_core.explorer import Explorer
+
+if TYPE_CHECKING:
+    from starlette.types import Scope
+
+log = logging.getLogger("saefari")
+
+A_YEAR = "public, max-age=31536000, immutable"
+_TITLES = {404: "There is no such page", 405: "This address is only for reading"}
+
+
+def create_app(settings: Settings | None = None, explorers: Mapping[str, Explorer] | None = None) -> FastAPI:
+    """The server. With `explorers` it serves these; without, every collection below `settings.home`."""
+    settings = settings or Settings()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        pages.set_up(auto_reload=settings.reload_templates)
+        library = Library.load(settings.home) if explorers is None else Library.of(explorers)
+        app.state.library = library
+        threading.Thread(target=_load_encoders, args=(library,), name="encoders", daemon=True).start()
+        try:
+            yield
+        finally:
+            library.close()
+
+    app = FastAPI(title="Saefari", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
+    app.add_middleware(
+        SearchSlots, slots=settings.search_slots, queue=settings.search_queue, is_search=search.is_search
+    )
+    app.add_middleware(Limits, settings=settings)
+    app.add_middleware(LastResort)
+    app.add_middleware(SecurityHeaders)  # added last, so around all others
+    app.add_exception_handler(SaefariError, _show_saefari_error)
+    app.add_exception_handler(HTTPException, _show_http_error)
+    app.mount("/static", Files(directory=urls.STATIC_DIR, check_dir=False), name="static")
+    app.add_api_route("/live", live, methods=["GET", "HEAD"])
+    app.add_api_route("/ready", ready, methods=["GET", "HEAD"])
+    # A collection's own second segments (documents) before those that any name matches.
+    for module in (documents, search, features, families, overview):
+        app.include_router(module.router)
+    return app
+
+
+def _load_encoders(library: Library) -> None:
+    for collection in library.collections.values():
+        explorer = collection.explorer
+        if explorer.embedder_state != "loading":
+            continue
+        try:
+            explorer.load_encoder()
+        except Exception as error:
+            log.exception("The encoder of %s could not be loaded", explorer.name)
+            explorer.embedder_state, explorer.embedder_problem = "failed", f"{type(error).__name__}."
+
+
+def live() -> Response:
+    """The process answers."""
+    return PlainTextResponse("live\n")
+
+
+def ready(request: Request) -> Response:
+    """The collections are loaded; how far their encoders are."""
+    library = get_library(request)
+    encoders = {name: collection.explorer.embedder_state for name, collection in library.collections.items()}
+    is_ready = bool(encoders) or not library.problems
+    answer = {"ready": is_ready, "encoders": encoders, "not_served": [name for name, _ in library.problems]}
+    return JSONResponse(answer, 200 if is_ready else 503)
+
+
+class Files(StaticFiles):
+    """Files of static/; an address with a version may be kept for ever."""
+
+    async def get_response(self, path: str, scope: Scope) -> Response:
+        if "\0" in path:
+            raise HTTPException(404)
+        response = await super().get_response(path, scope)
+        if response.status_code < 400 and scope["query_string"].startswith(b"v="):  # noqa: PLR2004
+            response.headers["Cache-Control"] = A_YEAR
+        return response
+
+
+# --- errors ---------------------------------------------------------------------------------------
+
+
+async def _show_saefari_error(request: Request, error: Exception) -> Response:
+    if not isinstance(error, SaefariError):
+        raise error
+    status, title = _status(error)
+    if status == 500:  # noqa: PLR2004
+        log.error("%s failed: %s", request.url.path, error)
+    view = ErrorView(
+        status=status,
+        title=title,
+        message=error.what,
+        remedy=error.remedy,
+        home_url=urls.home(),
+        suggestions=error.suggestions if isinstance(error, PageNotFound) else _ways_on(request),
+    )
+    return error_response(request, view)
+
+
+def _status(error: SaefariError) -> tuple[int, str]:
+    if isinstance(error, BadParameter):
+        return 400, "This address has a mistake"
+    if isinstance(error, NotFoundError):
+        return 404, "Not found"
+    if isinstance(error, EmbedderNotReady):
+        return 503, "The encoder is not ready"
+    if isinstance(error, CatalogTimeout):
+        return 503, "That took too long"
+    return 500, "Something went wrong here"
+
+
+async def _show_http_error(request: Request, error: Exception) -> Response:
+    if not isinstance(error, HTTPException):
+        raise error
+    view = ErrorView(
+        status=error.status_code,
+        title=_TITLES.get(error.status_code, "This request cannot be answered"),
+        message=_message(request, error.status_code),
+        remedy="Begin at one of these." if error.status_code == 404 else "",  # noqa: PLR2004
+        home_url=urls.home(),
+        suggestions=_ways_on(request),
+    )
+    return error_response(request, view, dict(error.headers or {}))
+
+
+def _message(request: Request, status: int) -> str:
+    path = request.url.path
+    shown = path if len(path) <= 100 else f"{path[:99]}…"  # noqa: PLR2004
+    if status == 404:  # noqa: PLR2004
+        return f"Nothing is at {shown}."
+    if status == 405:  # noqa: PLR2004
+        return f"{shown} cannot be asked with {request.method}."
+    return f"{request.method} {shown} was refused."
+
+
+def _ways_on(request: Request) -> list[Option]:
+    """Pages of the collection that the address begins with, else the collections."""
+    library = get_library(request)
+    collection = library.collections.get(request.url.path.split("/")[1] if "/" in request.url.path else "")
+    if collection is None:
+        return [link(other.card.title, other.card.url) for other in library.collections.values()]
+    links = [link(collection.card.title, collection.card.url)]
+    if collection.default is not None:
+        summary = collection.default.summary
+        links += [link("Search", summary.search_url), link("Features", summary.features_url)]
+        links += [link("Families", summary.families_url), link("Scorecard", summary.url)]
+    return links

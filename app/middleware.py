@@ -1,0 +1,220 @@
+"""What happens to every request before and after the routes, as plain ASGI.
+
+Plain, because `@app.middleware("http")` hides from the routes that a browser has gone away, and while a
+slider is dragged most requests are abandoned.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import anyio
+from fastapi import Request
+from fastapi.responses import PlainTextResponse, Response
+from starlette.datastructures import MutableHeaders
+
+from app import urls
+from app.pages import page
+from app.views import ErrorView
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+    from app.settings import Settings
+
+log = logging.getLogger("saefari")
+
+CONTENT_SECURITY_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; "
+    "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
+SECURITY_HEADERS = {
+    "Content-Security-Policy": CONTENT_SECURITY_POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "same-origin",  # a query is in the address, and nobody else's business
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
+}
+PAGE_CACHING = "no-cache"  # pages change when a collection is rebuilt: keep, but ask
+SECONDS_UNTIL_RETRY = "1"
+
+
+def error_response(request: Request, view: ErrorView, headers: dict[str, str] | None = None) -> Response:
+    """The error page; plain text if even that fails, so that nobody ever sees a traceback."""
+    try:
+        return page(request, "error", view, status=view.status, headers=headers)
+    except Exception:
+        log.exception("The error page failed")
+        return PlainTextResponse(f"{view.title}\n{view.message}\n{view.remedy}\n", view.status, headers)
+
+
+def _error(status: int, title: str, message: str, remedy: str) -> ErrorView:
+    return ErrorView(status, title, message, remedy, home_url=urls.home(), suggestions=[])
+
+
+class SecurityHeaders:
+    """Puts the security headers on every answer, errors and files included."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in SECURITY_HEADERS.items():
+                    headers.setdefault(name, value)
+                headers.setdefault("Cache-Control", PAGE_CACHING)
+            await send(message)
+
+        await self.app(scope, receive, send_with_headers)
+
+
+class LastResort:
+    """Turns an exception that nobody caught into a page; the log has the traceback under its number."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        has_started = False
+
+        async def send_and_note(message: Message) -> None:
+            nonlocal has_started
+            has_started = True
+            await send(message)
+
+        try:
+            await self.app(scope, receive, send_and_note)
+        except Exception:
+            number = secrets.token_hex(6)
+            log.exception("Request %s failed: %s %r", number, scope["method"], scope["path"])
+            if has_started:
+                raise
+            view = _error(
+                500,
+                "Something went wrong here",
+                f"This page could not be made. The server's log has the details under {number}.",
+                "Try again; if it stays, tell whoever runs this server that number.",
+            )
+            await error_response(Request(scope), view)(scope, receive, send)
+
+
+class Limits:
+    """Refuses other people's host names, overlong addresses and overlarge headers.
+
+    Ranges are not served: files here are small, and a flood of ranges is cheap to send and dear to answer.
+    """
+
+    def __init__(self, app: ASGIApp, *, settings: Settings) -> None:
+        self.app = app
+        self.settings = settings
+        self.hosts = frozenset(host.lower() for host in settings.allowed_hosts)
+        self.suffixes = tuple(host[1:] for host in self.hosts if host.startswith("*."))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        view = self._refusal(scope)
+        if view is not None:
+            await error_response(Request(scope), view)(scope, receive, send)
+            return
+        scope["headers"] = [(name, value) for name, value in scope["headers"] if name not in _RANGE_HEADERS]
+        await self.app(scope, receive, send)
+
+    def _refusal(self, scope: Scope) -> ErrorView | None:
+        longest = self.settings.max_target_bytes
+        if len(scope.get("raw_path", b"")) + len(scope["query_string"]) > longest:
+            scope["query_string"] = b""  # nothing after this needs it, and pages print their own address
+            what = f"This address has more than {longest:,} bytes."
+            return _error(414, "Address too long", what, "Shorten the query.")
+        most = self.settings.max_header_bytes
+        if sum(len(name) + len(value) for name, value in scope["headers"]) > most:
+            what = f"This request has more than {most:,} bytes of headers."
+            return _error(431, "Headers too large", what, "Send fewer, or clear the cookies of this site.")
+        host = next((value for name, value in scope["headers"] if name == b"host"), b"").decode("latin-1")
+        if not self._is_allowed(host):
+            return _error(
+                400,
+                "Unknown host name",
+                f'This server does not answer to the name "{host[:100]}".',
+                "Use its own name, or allow this one with SAEFARI_ALLOWED_HOSTS.",
+            )
+        return None
+
+    def _is_allowed(self, host: str) -> bool:
+        if "*" in self.hosts:
+            return True
+        name = host.lower()
+        if name.startswith("["):
+            name = name[1:].partition("]")[0]
+        elif name.count(":") == 1:
+            name = name.partition(":")[0]
+        return name in self.hosts or (bool(self.suffixes) and name.endswith(self.suffixes))
+
+
+_RANGE_HEADERS = (b"range", b"if-range")
+
+
+class SearchSlots:
+    """Lets only so many searches run at once, and drops those whose browser left while they waited."""
+
+    def __init__(self, app: ASGIApp, *, slots: int, queue: int, is_search: Callable[[str], bool]) -> None:
+        self.app = app
+        self.slots = slots
+        self.queue = queue
+        self.is_search = is_search
+        self.waiting = 0
+        self._limiter: anyio.CapacityLimiter | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or not self.is_search(scope["path"]):
+            await self.app(scope, receive, send)
+            return
+        if self.waiting >= self.slots + self.queue:
+            what = "The server is busy with other searches."
+            view = _error(503, "Too many searches", what, "Try again in a moment.")
+            answer = error_response(Request(scope), view, {"Retry-After": SECONDS_UNTIL_RETRY})
+            await answer(scope, receive, send)
+            return
+        if self._limiter is None:
+            self._limiter = anyio.CapacityLimiter(self.slots)
+        self.waiting += 1
+        try:
+            async with self._limiter:
+                message = await _pending_message(receive)
+                if message is not None and message["type"] == "http.disconnect":
+                    return
+                await self.app(scope, _with_first(message, receive), send)
+        finally:
+            self.waiting -= 1
+
+
+async def _pending_message(receive: Receive) -> Message | None:
+    """What the browser has sent already, without waiting for more."""
+    with anyio.CancelScope() as scope:
+        scope.cancel()
+        return await receive()
+    return None
+
+
+def _with_first(message: Message | None, receive: Receive) -> Receive:
+    waiting = [] if message is None else [message]
+
+    async def receive_rest() -> Message:
+        return waiting.pop() if waiting else await receive()
+
+    return receive_rest

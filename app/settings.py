@@ -1,0 +1,77 @@
+"""What a person may set from outside: environment variables that begin with SAEFARI_, or arguments."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """Settings of the server and of the commands; every field has one sentence."""
+
+    model_config = SettingsConfigDict(env_prefix="SAEFARI_", frozen=True, extra="forbid")
+
+    home: Path = Field(
+        default=Path("~/.saefari"), description="The folder that holds collections, corpora and caches."
+    )
+    host: str = Field(default="127.0.0.1", description="The address that the server listens on.")
+    port: int = Field(
+        default=8000, ge=0, le=65_535, description="The port that the server listens on; 0 picks a free one."
+    )
+    allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=("localhost", "127.0.0.1", "::1", "testserver"),
+        description="The names under which the server may be addressed, separated by commas; "
+        "*.example.org allows subdomains, * everything.",
+    )
+    search_slots: int = Field(
+        default=max(2, os.cpu_count() or 2),
+        ge=1,
+        le=256,
+        description="How many searches may run at the same time.",
+    )
+    search_queue: int = Field(
+        default=64,
+        ge=0,
+        le=100_000,
+        description="How many searches may wait for a slot before others are turned away.",
+    )
+    max_target_bytes: int = Field(
+        default=64 * 1024, ge=1_024, description="The longest address that is answered, in bytes."
+    )
+    max_header_bytes: int = Field(
+        default=32 * 1024, ge=1_024, description="The most bytes of headers that a request may have."
+    )
+    reload_templates: bool = Field(
+        default=False, description="Read templates again when they change; for people who work on them."
+    )
+
+    @field_validator("allowed_hosts", mode="before")
+    @classmethod
+    def _split_at_commas(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        return tuple(part.strip() for part in value.split(",") if part.strip())
+
+    @field_validator("home")
+    @classmethod
+    def _expand_user(cls, value: Path) -> Path:
+        return value.expanduser()
+
+    @property
+    def collections(self) -> Path:
+        """One folder for each collection."""
+        return self.home / "collections"
+
+    @property
+    def corpora(self) -> Path:
+        """Where `saefari fetch` puts documents."""
+        return self.home / "corpora"
+
+    @property
+    def cache(self) -> Path:
+        """Embeddings by text; can be deleted, costs time to make again."""
+        return self.home / "cache"

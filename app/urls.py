@@ -1,0 +1,129 @@
+"""Every address of the explorer, made here and nowhere else.
+
+Arguments are plain text; what comes back is percent-encoded and begins with a slash.
+A page at `P` has a twin for programs at `json(P)`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable
+from functools import lru_cache
+from pathlib import Path
+from urllib.parse import quote, quote_plus
+
+STATIC_DIR = Path(__file__).resolve().parent.parent / "static"
+
+# First path segments and, inside a collection, second ones that are never names of collections and SAEs.
+RESERVED_COLLECTIONS = frozenset({"static", "live", "ready", "index"})
+RESERVED_SAES = frozenset({"documents", "map", "compare"})
+
+Parameter = tuple[str, str]
+
+_DOT_SEGMENT = re.compile(r"(^|/)\.{0,2}(/|$)")
+_STRENGTH = re.compile(r"[0-9]+:[+-][0-9.]+")
+
+
+@lru_cache(maxsize=4096)
+def _segment(text: str) -> str:
+    return quote(text, safe="")
+
+
+@lru_cache(maxsize=4096)
+def _value(text: str) -> str:
+    # The plus of a strength stays readable: the parser takes the space it is decoded to for a plus.
+    return text if _STRENGTH.fullmatch(text) else quote_plus(text, safe="/:,")
+
+
+def with_parameters(path: str, parameters: Iterable[Parameter]) -> str:
+    """`path` followed by a query string, in the order given; without one when there are none."""
+    printed = "&".join([f"{name}={_value(value)}" for name, value in parameters])
+    return f"{path}?{printed}" if printed else path
+
+
+def json(url: str) -> str:
+    """The address of the JSON twin of a page."""
+    path, mark, query = url.partition("?")
+    return f"{'/index' if path == '/' else path}.json{mark}{query}"
+
+
+@lru_cache(maxsize=256)
+def static(path: str) -> str:
+    """A file of static/, with a version from its content, so that browsers may keep it for ever."""
+    file = STATIC_DIR / path
+    if not file.is_file():
+        return f"/static/{quote(path)}"
+    version = hashlib.sha256(file.read_bytes()).hexdigest()[:10]
+    return f"/static/{quote(path)}?v={version}"
+
+
+def home() -> str:
+    return "/"
+
+
+def collection(collection: str) -> str:
+    return f"/{_segment(collection)}"
+
+
+overview = collection
+
+
+def documents(collection: str) -> str:
+    return f"/{_segment(collection)}/documents"
+
+
+def document(collection: str, document: str, sae: str = "") -> str:
+    """The page of a document. Slashes stay readable.
+
+    Browsers fold dot segments and empty ones, and `.json` at the end means the twin, so ids that have these
+    travel as a parameter.
+    """
+    chosen = [("sae", sae)] if sae else []
+    if _DOT_SEGMENT.search(document) or document.endswith(".json"):
+        return with_parameters(documents(collection), [("id", document), *chosen])
+    return with_parameters(f"{documents(collection)}/{quote(document, safe='/')}", chosen)
+
+
+def sae(collection: str, sae: str) -> str:
+    return f"/{_segment(collection)}/{_segment(sae)}"
+
+
+def search(collection: str, sae: str, q: str = "", strengths: Iterable[tuple[int, float]] = ()) -> str:
+    """Steered search; `app.query.SearchQuery.url` prints the other parameters too."""
+    parameters = [("q", q)] if q else []
+    parameters += [("f", strength(latent, value)) for latent, value in strengths]
+    return with_parameters(f"/{_segment(collection)}/{_segment(sae)}/search", parameters)
+
+
+def strength(latent: int, value: float) -> str:
+    """A slider in an address: `812:+0.40`. Always signed, two or three decimals."""
+    return f"{latent}:{decimals(value)}"
+
+
+def decimals(value: float) -> str:
+    """A strength with its sign and two or three decimals; negative zero is zero."""
+    printed = f"{value:+.3f}"
+    if printed == "-0.000":
+        printed = "+0.000"
+    return printed.removesuffix("0")
+
+
+def features(collection: str, sae: str) -> str:
+    return f"/{_segment(collection)}/{_segment(sae)}/features"
+
+
+def random_feature(collection: str, sae: str) -> str:
+    return f"/{_segment(collection)}/{_segment(sae)}/features/random"
+
+
+def feature(collection: str, sae: str, latent: int) -> str:
+    return f"/{_segment(collection)}/{_segment(sae)}/features/{latent}"
+
+
+def families(collection: str, sae: str) -> str:
+    return f"/{_segment(collection)}/{_segment(sae)}/families"
+
+
+def family(collection: str, sae: str, family: int) -> str:
+    return f"/{_segment(collection)}/{_segment(sae)}/families/{family}"
