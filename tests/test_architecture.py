@@ -20,7 +20,8 @@ LAYERS = (
     "families",
     "labels",
     "artifact",
-    "explorer report",
+    "explorer",
+    "report",
     "build",
     "__init__",  # the door: names for the outside
 )

