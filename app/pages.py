@@ -1,0 +1,200 @@
+"""Views to answers: one dataclass, printed as a whole page, as one block of it, or as JSON.
+
+The only module that knows of Jinja. A route calls `page(request, "feature", view)`; what the browser gets depends
+on the address (`.json` is the twin for programs) and on the block that htmx says it wants to replace.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+from fastapi import Request
+from fastapi.responses import HTMLResponse, Response
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
+from pydantic import TypeAdapter
+
+from app import charts, urls
+from app.views import TreeRow
+
+NAMES = (
+    "home", "overview", "search", "features", "feature", "families", "family", "document", "scorecard", "error"
+)  # fmt: skip
+VARY = "HX-Target, HX-Request-Type"  # whole page and fragment share an address: caches must tell them apart
+ERROR_BLOCK = "error"  # what a fragment request gets instead of its block when it fails
+
+NARROW_SPACE = "\u202f"
+MINUS = "\u2212"
+
+
+def page(
+    request: Request, name: str, view: Any, *, status: int = 200, headers: Mapping[str, str] | None = None
+) -> Response:
+    """`view` as the answer to `request`: JSON at `.json`, else the page `name` or the block htmx asked for.
+
+    Raises jinja2.UndefinedError if a template names something that the view does not have.
+    """
+    answer_headers = dict(headers or {})
+    if request.scope["path"].endswith(".json"):
+        return Response(_adapter(type(view)).dump_json(view), status, answer_headers, "application/json")
+    answer_headers["Vary"] = VARY
+    template = _template(name)
+    block = _wanted_block(request, template)
+    if block is None:
+        return HTMLResponse(template.render(view=view), status, answer_headers)
+    address = getattr(view, "url", None)
+    if address and status < 400:
+        # The address bar follows in its canonical form, with defaults left out.
+        answer_headers.setdefault("HX-Replace-Url", address)
+    return HTMLResponse(render_block(template, block, view), status, answer_headers)
+
+
+def render_block(template: Template, block: str, view: Any) -> str:
+    """One named block of a page, without what surrounds it."""
+    context = template.new_context({"view": view})
+    return "".join(template.blocks[block](context))
+
+
+def set_up(*, auto_reload: bool = False) -> None:
+    """Compile every template now, so that no visitor waits for it; `auto_reload` is for working on templates."""
+    environment = _environment()
+    environment.auto_reload = auto_reload
+    for name in NAMES:
+        environment.get_template(f"pages/{name}.html")
+
+
+def folder(name: str) -> Path:
+    """`templates` or `static`: inside the installed package as `app/_<name>`, else beside `app` in the repository."""
+    here = Path(__file__).resolve().parent
+    installed = here / f"_{name}"
+    return installed if installed.is_dir() else here.parent / name
+
+
+def _wanted_block(request: Request, template: Template) -> str | None:
+    """The block named by `HX-Target: section#results` in a partial request; None stands for the whole page."""
+    if request.headers.get("hx-request-type") != "partial":
+        return None
+    target = request.headers.get("hx-target", "").rpartition("#")[2]
+    for block in (target, ERROR_BLOCK):
+        if block in template.blocks:
+            return block
+    return None
+
+
+@lru_cache(maxsize=64)
+def _adapter(view_type: type) -> TypeAdapter[Any]:
+    return TypeAdapter(view_type)
+
+
+def _template(name: str) -> Template:
+    environment = _environment()
+    if environment.auto_reload:
+        environment.globals["ui"] = environment.get_template("ui.html").module
+    return environment.get_template(f"pages/{name}.html")
+
+
+@lru_cache(maxsize=1)
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(folder("templates")),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        auto_reload=False,
+        cache_size=-1,
+    )
+    environment.filters |= {
+        "activation": activation,
+        "signed": signed,
+        "cosine": cosine,
+        "percent": percent,
+        "count": count,
+        "number": number,
+        "excerpt": excerpt,
+        "parameters": parameters,
+        "nested": nested,
+    }
+    environment.globals |= {"url": urls, "charts": charts}
+    # Macros as a global: a block that is rendered alone does not see its page's imports.
+    environment.globals["ui"] = environment.get_template("ui.html").module
+    return environment
+
+
+# --- numbers and texts as people read them --------------------------------------------------------
+
+
+def activation(value: float) -> str:
+    """Three decimals; four below 0.1, where the third alone says little."""
+    digits = 4 if 0 < abs(value) < 0.1 else 3
+    return _minus(f"{value:.{digits}f}")
+
+
+def signed(value: float, digits: int = 2) -> str:
+    """Always with a sign; zero has none."""
+    printed = f"{value:+.{digits}f}"
+    return _minus(printed) if float(printed) else printed[1:]
+
+
+def cosine(value: float) -> str:
+    return _minus(f"{value:.2f}")
+
+
+def percent(share: float) -> str:
+    """A share 0..1 as a percentage with two or three significant digits: 0.0025 %, 0.42 %, 12.3 %."""
+    value = share * 100
+    if value == 0 or value >= 99.95:
+        return f"{value:.0f}{NARROW_SPACE}%"
+    digits = 1 if abs(value) >= 10 else 2
+    while digits < 8 and float(f"{abs(value):.{digits}f}") < 10 ** (1 - digits):
+        digits += 1
+    return _minus(f"{value:.{digits}f}") + f"{NARROW_SPACE}%"
+
+
+def count(value: int) -> str:
+    """With thousands separators."""
+    return _minus(f"{value:,}")
+
+
+def number(value: float) -> str:
+    """A number of unknown size, as on an axis: at most four significant digits."""
+    if value == 0:
+        return "0"
+    if abs(value) >= 10_000:
+        return _minus(f"{value:,.0f}")
+    return _minus(f"{value:.4g}")
+
+
+def _minus(printed: str) -> str:
+    return printed.replace("-", MINUS)
+
+
+def excerpt(text: str, length: int = 320) -> str:
+    """The beginning of a text, cut at a space, with an ellipsis where something is left out."""
+    if len(text) <= length:
+        return text
+    head = text[:length]
+    return (head.rpartition(" ")[0] or head).rstrip(" ,;:.") + "…"
+
+
+def parameters(address: str) -> list[tuple[str, str]]:
+    """The query parameters of one of our addresses, for the hidden fields of a form."""
+    pairs = parse_qsl(urlsplit(address).query)
+    # A strength 812:+0.40 keeps its plus, which a query string reads as a space.
+    return [(name, value.replace(": ", ":+") if name == "f" else value) for name, value in pairs]
+
+
+def nested(rows: list[TreeRow]) -> list[tuple[TreeRow, list[Any]]]:
+    """Rows in depth-first order as a tree of (row, children)."""
+    roots: list[tuple[TreeRow, list[Any]]] = []
+    open_lists: list[tuple[int, list[tuple[TreeRow, list[Any]]]]] = [(-1, roots)]
+    for row in rows:
+        while len(open_lists) > 1 and open_lists[-1][0] >= row.depth:
+            open_lists.pop()
+        children: list[tuple[TreeRow, list[Any]]] = []
+        open_lists[-1][1].append((row, children))
+        open_lists.append((row.depth, children))
+    return roots
