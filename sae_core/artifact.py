@@ -10,7 +10,6 @@ folder `saes/{name}/` for each SAE.
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import hashlib
 import json
@@ -76,11 +75,6 @@ def draft(collection: Path, manifest: dict[str, Any]) -> Iterator[Path]:
     try:
         yield folder
         _publish(collection, folder, manifest)
-    except OSError as error:
-        if error.errno != errno.ENOSPC:
-            raise
-        what = f"The disk is full: {collection} could not be written. What was served before is untouched."
-        raise ArtifactError(what, remedy="Free some space and run the same command again.") from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

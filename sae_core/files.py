@@ -2,17 +2,33 @@
 
 from __future__ import annotations
 
+import errno
 import os
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
 
+from sae_core.errors import ArtifactError
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     import torch
+
+
+@contextmanager
+def explain_full_disk(where: Path) -> Iterator[None]:
+    """Turn "no space left" inside the body into an `ArtifactError` that says what to do."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        what = f"The disk is full: {where} could not be written. What was there before is untouched."
+        raise ArtifactError(what, remedy="Free some space and run the same command again.") from error
 
 
 def write_atomic(path: Path, content: bytes) -> None:

@@ -295,7 +295,8 @@ class _Loop:
             order = np.random.default_rng((self.config.seed, 1, epoch)).permutation(n)
             self._epoch, self._order = epoch, torch.from_numpy(order)
         rows = self._order[place * size : (place + 1) * size]
-        return self.x_MD[rows].float()
+        batch_BD: torch.Tensor = self.x_MD[rows].float()
+        return batch_BD
 
     def _noisy(self, x_BD: torch.Tensor) -> torch.Tensor:
         if self.config.noise == 0:

@@ -1,0 +1,323 @@
+"""The command line.
+
+`saefari demo | fetch | build | train | report | serve | doctor`.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+
+from app.console import Console
+from app.settings import Settings
+from sae_core.errors import SaefariError
+
+if TYPE_CHECKING:
+    from sae_core.build import Summary
+    from sae_core.corpus import Corpus
+
+app = typer.Typer(
+    help="Open the inside of a text-embedding space: features, families, steered search.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+fetch = typer.Typer(help="Get a corpus.", no_args_is_help=True)
+app.add_typer(fetch, name="fetch")
+
+Home = Annotated[Path | None, typer.Option("--home", help="Folder of collections and caches.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="No progress.")]
+Host = Annotated[str | None, typer.Option("--host", help="Address to listen on.")]
+Port = Annotated[
+    int | None, typer.Option("--port", min=0, max=65_535, help="Port to listen on; 0 picks one.")
+]
+Map = Annotated[
+    list[str] | None, typer.Option("--map", help="A column of another name, as title=Name; repeatable.")
+]
+Limit = Annotated[int | None, typer.Option("--limit", min=1, help="Use at most so many documents.")]
+Latents = Annotated[str, typer.Option("--latents", help="Latents (features) of the SAE; several: 512,1024.")]
+Ks = Annotated[str, typer.Option("--k", help="Active latents per document; several: 16,32.")]
+Steps = Annotated[int | None, typer.Option("--steps", min=1, help="Training steps.")]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of everything random.")]
+Embeddings = Annotated[
+    Path | None, typer.Option("--embeddings", help="A .npy file with a row for each row of FILE.")
+]
+EmbedderSpec = Annotated[
+    str | None,
+    typer.Option(
+        "--embedder",
+        help="minilm (the bundled one), a sentence-transformers model by path or name, or none. "
+        "Default: minilm, or none where --embeddings is given.",
+    ),
+]
+Backend = Annotated[str, typer.Option("--backend", help="Backend of the encoder: auto, torch, ...")]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
+
+DEMO = "demo"
+DEMO_TITLE = "Python documentation"
+
+
+@app.command()
+def demo(home: Home = None, host: Host = None, port: Port = None, quiet: Quiet = False) -> None:  # noqa: FBT002
+    """Build an explorer of the docstrings on this machine, if it is not there yet, and serve it."""
+    settings = _settings(home, host, port)
+    if not (settings.collections / DEMO / "CURRENT").is_file():
+        path = _fetch_docstrings(settings, None, Console(quiet=quiet))
+        _print_summary(_build(_load(path), settings, DEMO, DEMO_TITLE, quiet=quiet))
+    _serve(settings)
+
+
+@fetch.command("docstrings")
+def fetch_docstrings(
+    home: Home = None,
+    limit: Limit = None,
+    quiet: Quiet = False,  # noqa: FBT002
+) -> None:
+    """Harvest the docstrings of the Python packages installed here: an offline corpus of technical prose."""
+    path = _fetch_docstrings(_settings(home), limit, Console(quiet=quiet))
+    typer.echo(path)
+
+
+@app.command()
+def build(  # noqa: PLR0917 (one argument for each option)
+    file: Annotated[str, typer.Argument(help="Parquet, CSV or JSONL (also .gz); - reads JSONL from stdin.")],
+    home: Home = None,
+    name: Annotated[str, typer.Option("--name", help="Name in the address; default: the file's name.")] = "",
+    title: Annotated[str, typer.Option("--title", help="Title for people; default: the name.")] = "",
+    mapping: Map = None,
+    limit: Limit = None,
+    latents: Latents = "",
+    k: Ks = "",
+    steps: Steps = None,
+    seed: Seed = 0,
+    embeddings: Embeddings = None,
+    embedder: EmbedderSpec = None,
+    backend: Backend = "auto",
+    device: Device = "auto",
+    quiet: Quiet = False,  # noqa: FBT002
+) -> None:
+    """Turn a file of texts into an explorer. Interrupted, the same command goes on where it was."""
+    corpus = _load(file, mapping, limit)
+    name = name or _name_of(file)
+    summary = _build(
+        corpus,
+        _settings(home),
+        name,
+        title or name.replace("-", " "),
+        quiet=quiet,
+        is_limited=limit is not None,
+        latents=_integers("--latents", latents),
+        ks=_integers("--k", k),
+        steps=steps,
+        seed=seed,
+        embeddings=embeddings,
+        embedder=embedder,
+        backend=backend,
+        device=device,
+    )
+    _print_summary(summary)
+    typer.echo("Serve it with `saefari serve`" + (f" --home {home}" if home else ""))
+
+
+@app.command()
+def train(  # noqa: PLR0917 (one argument for each option)
+    embeddings: Annotated[Path, typer.Argument(help="A .npy file of embeddings, a row for each document.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder for checkpoint, log and sae.safetensors.")],
+    latents: Annotated[int | None, typer.Option("--latents", min=1)] = None,
+    k: Annotated[int | None, typer.Option("--k", min=1)] = None,
+    steps: Steps = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+    quiet: Quiet = False,  # noqa: FBT002
+) -> None:
+    """Train one SAE on embeddings. Interrupted, the same command goes on from the last checkpoint."""
+    from sae_core.build import train_file
+
+    result = train_file(
+        embeddings, out, Console(quiet=quiet), latents=latents, k=k, steps=steps, seed=seed, device=device
+    )
+    typer.echo(
+        f"{out / 'sae.safetensors'}: FVU {result['fvu_train']:.3f} train, "
+        f"{result['fvu_heldout']:.3f} held-out ({result['n_heldout']:,} rows)"
+    )
+
+
+@app.command()
+def serve(home: Home = None, host: Host = None, port: Port = None) -> None:
+    """Serve every collection of the home folder."""
+    _serve(_settings(home, host, port))
+
+
+@app.command()
+def report(
+    collection: Annotated[str, typer.Argument(help="Name of a collection.")], home: Home = None
+) -> None:
+    """Print the report of a collection."""
+    from sae_core import artifact
+
+    folder = artifact.current(_settings(home).collections / collection)
+    typer.echo((folder / "report.md").read_text(encoding="utf-8"))
+
+
+@app.command()
+def doctor(home: Home = None) -> None:
+    """Check every file of every collection; exit status 1 if one is damaged."""
+    from sae_core import artifact
+
+    settings = _settings(home)
+    folders = artifact.collections(settings.home)
+    typer.echo(f"Home: {settings.home.resolve()}, {len(folders)} collection(s)")
+    sound = True
+    for folder in folders:
+        try:
+            generation = artifact.current(folder)
+            files = artifact.check(generation)
+        except SaefariError as error:
+            typer.echo(f"{folder.name}: {error}")
+            sound = False
+            continue
+        size = sum(file.size for file in files) / 2**20
+        typer.echo(f"{folder.name}: generation {generation.name}, {len(files)} files, {size:,.1f} MiB")
+        for file in files:
+            typer.echo(
+                f"  {'DAMAGED' if file.problem else 'ok':8}{file.size:>14,}  {file.path} {file.problem}".rstrip()
+            )
+            sound = sound and not file.problem
+    if not sound:
+        typer.echo("Rebuild what is damaged with `saefari build`, or restore it from a backup.")
+        raise typer.Exit(1)
+
+
+def main() -> None:
+    """Run the command line; what a person can mend ends in a sentence and status 1, never in a traceback."""
+    try:
+        app()
+    except SaefariError as error:
+        _fail(str(error), 1)
+    except KeyboardInterrupt:
+        _fail("Stopped. The same command goes on from what is already done.", 130)
+
+
+def _fail(message: str, status: int) -> NoReturn:
+    print(f"saefari: {message}", file=sys.stderr)  # noqa: T201 (the command line talks)
+    sys.exit(status)
+
+
+def _settings(home: Path | None, host: str | None = None, port: int | None = None) -> Settings:
+    chosen = {"home": home, "host": host, "port": port}
+    return Settings(**{name: value for name, value in chosen.items() if value is not None})  # type: ignore[arg-type]
+
+
+def _fetch_docstrings(settings: Settings, limit: int | None, console: Console) -> Path:
+    from sae_core.corpus import save_corpus
+    from sae_core.sources import docstrings
+
+    with console.stage("Harvesting docstrings") as progress:
+        found = docstrings.harvest(**({"limit": limit} if limit else {}), progress=progress)
+    path = settings.corpora / "docstrings.parquet"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_corpus(found, path)
+    return path
+
+
+def _load(file: str | Path, mapping: list[str] | None = None, limit: int | None = None) -> Corpus:
+    from sae_core.corpus import load_corpus
+
+    pairs = {}
+    for entry in mapping or []:
+        field, equals, column = entry.partition("=")
+        if not (field and equals and column):
+            raise SaefariError(
+                f"--map {entry} is not of the form field=Column.", remedy="Write --map title=Name."
+            )
+        pairs[field.strip()] = column.strip()
+    return load_corpus(file, mapping=pairs, limit=limit)
+
+
+def _build(
+    corpus: Corpus, settings: Settings, name: str, title: str, *, quiet: bool, **options: object
+) -> Summary:
+    from app.catalog import write_catalogue
+    from sae_core.build import BuildConfig
+    from sae_core.build import build as build_collection
+
+    _check_name(name)
+    embedder = options.pop("embedder", None) or ("none" if options.get("embeddings") else "minilm")
+    config = BuildConfig(
+        name=name,
+        title=title,
+        embedder=None if embedder == "none" else str(embedder),
+        **options,  # type: ignore[arg-type]
+    )
+    return build_collection(corpus, config, settings.home, Console(quiet=quiet), write_catalogue)
+
+
+def _print_summary(summary: Summary) -> None:
+    typer.echo(f"{summary.n_documents:,} documents, {summary.n_rejected:,} rows rejected")
+    for sae in summary.saes:
+        scores = sae["metrics"]
+        typer.echo(
+            f"{sae['name']}: FVU {scores['fvu_train']:.3f} train, {scores['fvu_heldout']:.3f} held-out, "
+            f"{scores['n_dead']:,} dead, {scores['n_families']:,} families, {scores['n_labelled']:,} labelled"
+        )
+    stages = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in summary.seconds.items())
+    typer.echo(f"{sum(summary.seconds.values()):.0f} s: {stages}")
+    typer.echo(f"Report: {summary.folder / 'report.md'}")
+
+
+def _serve(settings: Settings) -> None:
+    import uvicorn
+
+    from app.main import create_app
+
+    listener = _listen(settings.host, settings.port)
+    host, port = listener.getsockname()[:2]
+    shown = f"[{host}]" if ":" in host else host
+    typer.echo(f"Saefari: http://{shown}:{port}/  (Ctrl-C stops it)")
+    config = uvicorn.Config(create_app(settings), log_level="warning", access_log=False, server_header=False)
+    uvicorn.Server(config).run(sockets=[listener])
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+        listener.listen(2048)
+    except OSError as error:
+        listener.close()
+        what = f"{host}:{port} cannot be listened on: {error.strerror}."
+        raise SaefariError(what, remedy="Choose another with --port, or stop what is using it.") from error
+    listener.set_inheritable(True)
+    return listener
+
+
+def _name_of(file: str) -> str:
+    stem = "stdin" if file == "-" else Path(file).name.split(".")[0]
+    return re.sub(r"[^a-z0-9]+", "-", stem.lower()).strip("-") or "collection"
+
+
+def _check_name(name: str) -> None:
+    reserved = ("static", "live", "ready")
+    if not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,62}", name) or name in reserved:
+        what = f"'{name}' cannot be the name of a collection."
+        raise SaefariError(what, remedy="Use lower-case letters, digits and hyphens, with --name.")
+
+
+def _integers(option: str, text: str) -> tuple[int | None, ...]:
+    try:
+        return tuple(int(part) for part in text.split(",")) if text else (None,)
+    except ValueError as error:
+        raise SaefariError(
+            f"{option} {text} is not a list of whole numbers.", remedy="Write 512 or 512,1024."
+        ) from error
+
+
+if __name__ == "__main__":
+    main()

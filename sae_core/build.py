@@ -1,0 +1,329 @@
+"""From a corpus to a served collection: every stage, in order, each with progress, resumable.
+
+Embeddings are cached by text and training has checkpoints, so a build that was killed goes on where it was
+when the same command is given again. What was served before stays until the new generation is complete.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import shutil
+import time
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from sae_core import artifact, metrics
+from sae_core.codes import encode_codes
+from sae_core.corpus import write_rejected
+from sae_core.embed import Embedder, embed_corpus, load_embedder, load_embeddings
+from sae_core.errors import EmbeddingError, TrainingError
+from sae_core.explorer import FeatureSet
+from sae_core.families import grow_families
+from sae_core.features import describe
+from sae_core.files import explain_full_disk, write_atomic
+from sae_core.index import VectorIndex
+from sae_core.labels.phrases import label_features
+from sae_core.report import report_text
+from sae_core.sae import SAE
+from sae_core.train import TrainConfig, read_log, train
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from contextlib import AbstractContextManager
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from sae_core.corpus import Corpus, Document
+    from sae_core.train import Progress
+
+HELDOUT_SHARE = 0.1
+MAX_HELDOUT = 5000
+MIN_DOCUMENTS = 40
+
+
+class Report(Protocol):
+    """Told how far a stage is; `detail` is a few words or numbers that change with it."""
+
+    def __call__(self, done: int, total: int, detail: str = "") -> None: ...
+
+
+class Console(Protocol):
+    """Where a build shows its progress."""
+
+    def stage(self, name: str) -> AbstractContextManager[Report]:
+        """Begin a stage; it ends with the context."""
+
+
+@dataclass(frozen=True)
+class BuildConfig:
+    """What to build; sizes that are None follow the rule of `TrainConfig.for_corpus`."""
+
+    name: str
+    title: str
+    embedder: str | None = "minilm"  # None: embeddings without an encoder, so no text queries
+    embeddings: Path | None = None  # a row for each row of the corpus's file
+    is_limited: bool = False  # the corpus is only the beginning of its file
+    backend: str = "auto"
+    device: str = "auto"
+    latents: tuple[int | None, ...] = (None,)
+    ks: tuple[int | None, ...] = (None,)  # one SAE for each pair of latents and k
+    steps: int | None = None
+    seed: int = 0
+
+
+@dataclass
+class Summary:
+    """What a build made, for the closing lines and `report.md`."""
+
+    folder: Path
+    n_documents: int
+    n_rejected: int
+    seconds: dict[str, float] = field(default_factory=dict)
+    saes: list[dict[str, Any]] = field(default_factory=list)
+
+
+def build(
+    corpus: Corpus,
+    config: BuildConfig,
+    home: Path,
+    console: Console,
+    write_catalogue: Callable[[Path, Sequence[Document], Sequence[FeatureSet]], None],
+) -> Summary:
+    """Build a collection below `home` and publish it; raises a `SaefariError` for what a person can mend.
+
+    `write_catalogue` writes the tables that the app lists and filters.
+    """
+    collection = home / "collections" / config.name
+    with artifact.locked(collection), explain_full_disk(collection):
+        return _Build(corpus, config, home, console).run(write_catalogue)
+
+
+def split(n: int, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Rows to train on and held-out rows: a tenth, at most 5,000, drawn by the seed; both sorted."""
+    order = np.random.default_rng((seed, 3)).permutation(n)
+    n_heldout = min(MAX_HELDOUT, max(1, round(HELDOUT_SHARE * n)))
+    return np.sort(order[n_heldout:]), np.sort(order[:n_heldout])
+
+
+def train_file(embeddings: Path, out: Path, console: Console, **chosen: Any) -> dict[str, Any]:
+    """Train one SAE on a .npy file of embeddings into `out`; the numbers of its scorecard."""
+    device = chosen.pop("device", "auto")
+    with artifact.locked(out), explain_full_disk(out):
+        with console.stage("Reading embeddings"):
+            x_MD = load_embeddings(embeddings)
+        rows = split(len(x_MD), chosen.get("seed") or 0)
+        config = TrainConfig.for_corpus(len(rows[0]), x_MD.shape[1], **chosen)
+        data = hashlib.sha256(x_MD.tobytes()).hexdigest()
+        with console.stage(f"Training k={config.k} n={config.n_latents}") as report:
+            tell = training_reporter(report, config.steps)
+            sae = train(x_MD[rows[0]], x_MD[rows[1]], config, out, data_hash=data, device=device, report=tell)
+        counts_N = encode_codes(sae, x_MD).counts()
+        scores = metrics.scorecard(sae, x_MD[rows[0]], x_MD[rows[1]], counts_N, len(x_MD))
+        sae.save(out / "sae.safetensors")
+        made = {"config": asdict(config), "data": data, "versions": versions()}
+        write_atomic(out / "training.json", json.dumps({**made, "metrics": scores}, indent=1).encode())
+    return scores
+
+
+class _Build:
+    def __init__(self, corpus: Corpus, config: BuildConfig, home: Path, console: Console) -> None:
+        self.corpus, self.config, self.home, self.console = corpus, config, home, console
+        self.collection = home / "collections" / config.name
+        self.work = home / "work" / config.name
+        self.fingerprint = corpus.fingerprint()
+        n = len(corpus.documents)
+        self.summary = Summary(self.collection, n, len(corpus.rejected))
+        if n < MIN_DOCUMENTS:
+            what = f"{n} usable documents are too few to learn features from."
+            raise TrainingError(
+                what, remedy=f"Give at least {MIN_DOCUMENTS}; a few thousand are a good start."
+            )
+
+    def run(
+        self, write_catalogue: Callable[[Path, Sequence[Document], Sequence[FeatureSet]], None]
+    ) -> Summary:
+        self.work.mkdir(parents=True, exist_ok=True)
+        write_rejected(self.corpus, self.work / "rejected.jsonl")
+        embedder = self._load_embedder()
+        x_MD = self._embed(embedder)
+        rows = split(len(x_MD), self.config.seed)
+        trained = [self._train(x_MD, rows, config) for config in self._train_configs(x_MD, rows)]
+        manifest: dict[str, Any] = {}
+        with artifact.draft(self.collection, manifest) as folder:
+            spaces = [self._describe(x_MD, rows, embedder, *run) for run in trained]
+            with self._stage("Writing") as report:
+                self._write(folder, x_MD, spaces)
+                write_catalogue(folder / "catalogue.sqlite", self.corpus.documents, spaces)
+                report(1, 1)
+            self.summary.saes = [space.describe() for space in spaces]
+            manifest.update(self._manifest(embedder, x_MD.shape[1]))
+            write_atomic(folder / "report.md", report_text(manifest, spaces).encode())
+        self.summary.folder = artifact.current(self.collection)
+        shutil.rmtree(self.work, ignore_errors=True)
+        return self.summary
+
+    def _stage(self, name: str) -> AbstractContextManager[Report]:
+        return _timed(self.console.stage(name), self.summary.seconds, name)
+
+    def _load_embedder(self) -> Embedder | None:
+        if self.config.embedder is None:
+            return None
+        with self._stage("Loading the encoder"):
+            return load_embedder(self.config.embedder, backend=self.config.backend, device=self.config.device)
+
+    def _embed(self, embedder: Embedder | None) -> NDArray[np.float32]:
+        documents = self.corpus.documents
+        if self.config.embeddings is not None:
+            with self._stage("Reading embeddings"):
+                x_MD = self._precomputed(self.config.embeddings)
+            if embedder is not None and embedder.width != x_MD.shape[1]:
+                what = f"The embeddings are {x_MD.shape[1]} wide, {embedder.name} makes {embedder.width}."
+                raise TrainingError(what, remedy="Name the encoder that made them with --embedder, or none.")
+            return x_MD
+        if embedder is None:
+            what = "There is neither an encoder nor a file of embeddings."
+            raise TrainingError(what, remedy="Give --embeddings FILE, or leave out --embedder none.")
+        with self._stage("Embedding") as report:
+            return embed_corpus(
+                [document.text for document in documents], embedder, self.home / "cache", report
+            )
+
+    def _precomputed(self, path: Path) -> NDArray[np.float32]:
+        """The rows of the file that became documents; with a limit the file may go on behind them."""
+        n_rows = self.corpus.n_rows
+        x_MD = load_embeddings(path, None if self.config.is_limited else n_rows)
+        if len(x_MD) < n_rows:
+            what = f"{path} has {len(x_MD)} rows, but {n_rows} rows of the corpus were read."
+            raise EmbeddingError(what, remedy="Give one row for each row of the corpus, in its order.")
+        return x_MD[self.corpus.rows]
+
+    def _train_configs(
+        self, x_MD: NDArray[np.float32], rows: tuple[NDArray[np.int64], NDArray[np.int64]]
+    ) -> list[TrainConfig]:
+        config = self.config
+        configs = [
+            TrainConfig.for_corpus(
+                len(rows[0]), x_MD.shape[1], n_latents=n_latents, k=k, steps=config.steps, seed=config.seed
+            )
+            for n_latents in config.latents
+            for k in config.ks
+        ]
+        for each in configs:
+            each.check(len(rows[0]))
+        return configs
+
+    def _train(
+        self,
+        x_MD: NDArray[np.float32],
+        rows: tuple[NDArray[np.int64], NDArray[np.int64]],
+        config: TrainConfig,
+    ) -> tuple[SAE, TrainConfig, list[dict[str, float]]]:
+        folder = self.work / f"k{config.k}-n{config.n_latents}"
+        with self._stage(f"Training k={config.k} n={config.n_latents}") as report:
+            sae = train(
+                x_MD[rows[0]],
+                x_MD[rows[1]],
+                config,
+                folder,
+                data_hash=self.fingerprint,
+                device=self.config.device,
+                report=training_reporter(report, config.steps),
+            )
+        return sae, config, read_log(folder)
+
+    def _describe(
+        self,
+        x_MD: NDArray[np.float32],
+        rows: tuple[NDArray[np.int64], NDArray[np.int64]],
+        embedder: Embedder | None,
+        sae: SAE,
+        config: TrainConfig,
+        history: list[dict[str, float]],
+    ) -> FeatureSet:
+        with self._stage("Encoding") as report:
+            codes = encode_codes(sae, x_MD, report)
+        with self._stage("Features") as report:
+            table = describe(sae, codes, x_MD, report)
+        with self._stage("Families"):
+            families = grow_families(codes)
+        with self._stage("Labels") as report:
+            labels = label_features(
+                self.corpus.documents, codes, table, sae, x_MD, embedder, self.config.seed, report
+            )
+        with self._stage("Scorecard"):
+            scores = metrics.scorecard(sae, x_MD[rows[0]], x_MD[rows[1]], codes.counts(), len(x_MD))
+            scores["n_families"] = len(families)
+            scores["n_labelled"] = sum(label.source != "none" for label in labels)
+        name = f"k{sae.k}-n{sae.n_latents}-{sae.fingerprint()[:6]}"
+        return FeatureSet(name, sae, codes, table, labels, families, scores, asdict(config), history)
+
+    def _write(self, folder: Path, x_MD: NDArray[np.float32], spaces: list[FeatureSet]) -> None:
+        VectorIndex.build(x_MD).save(folder / "index.faiss")
+        documents = self.corpus.documents
+        venues = sorted({document.venue for document in documents if document.venue})
+        code_of = {venue: code for code, venue in enumerate(venues)}
+        arrays: dict[str, NDArray[Any]] = {
+            "years": np.array([document.year or 0 for document in documents], dtype=np.int16),
+            "venue_codes": np.array([code_of.get(d.venue, -1) for d in documents], dtype=np.int32),
+        }
+        artifact.save_arrays(folder / "metadata", arrays)
+        artifact.save_json(folder / "metadata" / "venues.json", venues)
+        write_rejected(self.corpus, folder / "rejected.jsonl")
+        for space in spaces:
+            space.save(folder / "saes" / space.name)
+
+    def _manifest(self, embedder: Embedder | None, width: int) -> dict[str, Any]:
+        encoder = {"spec": self.config.embedder if embedder else None}
+        if embedder is not None:
+            encoder |= {"name": embedder.name, "fingerprint": embedder.fingerprint}
+        return {
+            "name": self.config.name,
+            "title": self.config.title,
+            "n_documents": self.summary.n_documents,
+            "width": width,
+            "embedder": encoder,
+            "corpus": {"fingerprint": self.fingerprint, "rejected": self.corpus.counts()},
+            "saes": self.summary.saes,
+            "seconds": {name: round(value, 2) for name, value in self.summary.seconds.items()},
+            "versions": versions(),
+        }
+
+
+@contextmanager
+def _timed(stage: AbstractContextManager[Report], seconds: dict[str, float], name: str) -> Iterator[Report]:
+    began = time.monotonic()
+    with stage as report:
+        yield report
+    seconds[name] = seconds.get(name, 0.0) + time.monotonic() - began
+
+
+def versions() -> dict[str, str]:
+    """What this was made with."""
+    packages = ("saefari", "torch", "numpy", "faiss-cpu", "sentence-transformers")
+    found = {"python": platform.python_version()}
+    for package in packages:
+        try:
+            found[package] = version(package)
+        except ModuleNotFoundError:
+            continue
+    return found
+
+
+def training_reporter(report: Report, steps: int) -> Callable[[Progress], None]:
+    """Show lines of the training log as the progress of a stage."""
+
+    def tell(line: Progress) -> None:
+        detail = (
+            f"FVU {line.fvu_train:.3f} train {line.fvu_heldout:.3f} held-out, L0 {line.l0:.1f}, "
+            f"dead {line.dead:.1%}, {line.rows_per_second:,.0f} rows/s"
+        )
+        report(line.step, steps, detail)
+
+    return tell
