@@ -9,7 +9,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from app.views import Histogram
+from app.views import Histogram, Slider
 
 
 @dataclass(frozen=True)
@@ -67,8 +67,21 @@ class Box:
     height: float
 
 
+@dataclass(frozen=True)
+class Rail:
+    """The places on a slider's track: zero, the query's own activation, what is filled, and the ridge behind."""
+
+    zero: float
+    own: float
+    fill_x: float
+    fill_width: float
+    ridge_x: float
+    ridge_width: float
+    ridge: str  # SVG path in a box of 100 x 12
+
+
 def nice_ticks(low: float, high: float, n: int = 5) -> list[float]:
-    """Round numbers (steps of 1, 2, 2.5 or 5 times a power of ten) inside `low`..`high`, about `n` of them."""
+    """About `n` round numbers inside `low`..`high`: steps of 1, 2, 2.5 or 5 times a power of ten."""
     if not (math.isfinite(low) and math.isfinite(high)) or high <= low:
         return [low]
     rough = (high - low) / max(n, 1)
@@ -80,7 +93,7 @@ def nice_ticks(low: float, high: float, n: int = 5) -> list[float]:
 
 
 def columns(histogram: Histogram, width: float, height: float, *, is_log: bool = False) -> Columns:
-    """Bars of equal bins. With `is_log` the height is log10(1 + count), so that single documents stay visible."""
+    """Bars of equal bins. With `is_log` heights are log10(1 + count), so that single documents show."""
     n_bins = max(len(histogram.counts), 1)
     span = histogram.high - histogram.low
     tallest = max(histogram.counts, default=0)
@@ -110,7 +123,7 @@ def columns(histogram: Histogram, width: float, height: float, *, is_log: bool =
     return Columns(
         columns=bars,
         x_ticks=[Tick(round(across(v), 2), v) for v in nice_ticks(histogram.low, histogram.high, 6)],
-        y_ticks=[Tick(round(height - rise(v), 2), v) for v in _count_ticks(tallest, is_log)],
+        y_ticks=[Tick(round(height - rise(v), 2), v) for v in _count_ticks(tallest, is_log=is_log)],
         marker=None if histogram.marker is None else round(min(max(across(histogram.marker), 0.0), width), 2),
         width=width,
         height=height,
@@ -119,12 +132,36 @@ def columns(histogram: Histogram, width: float, height: float, *, is_log: bool =
 
 def silhouette(histogram: Histogram, width: float, height: float) -> str:
     """The outline of a histogram as one SVG path, heights as log10(1 + count): the ridge behind a slider."""
-    plot = columns(histogram, width, height, is_log=True)
-    steps = "".join(f"V{c.y}H{round(c.x + c.width, 2)}" for c in plot.columns)
-    return f"M0 {height}{steps}V{height}Z"
+    scale = height / math.log10(1 + max(histogram.counts, default=0) or 2)
+    bin_width = width / max(len(histogram.counts), 1)
+    steps = [
+        f"V{height - scale * math.log10(1 + count):.2f}H{bin_width * (i + 1):.2f}"
+        for i, count in enumerate(histogram.counts)
+    ]
+    return f"M0 {height}{''.join(steps)}V{height}Z"
 
 
-def _count_ticks(tallest: int, is_log: bool) -> list[float]:
+def rail(slider: Slider) -> Rail:
+    """A slider's track over 0..100."""
+    scale = 100 / (slider.high - slider.low)
+
+    def place(value: float) -> float:
+        return round(scale * (value - slider.low), 2)
+
+    zero, at = place(0.0), place(slider.strength)
+    ridge = slider.histogram
+    return Rail(
+        zero=zero,
+        own=place(slider.own),
+        fill_x=min(zero, at),
+        fill_width=round(abs(at - zero), 2),
+        ridge_x=place(ridge.low),
+        ridge_width=round(scale * (ridge.high - ridge.low), 2),
+        ridge=silhouette(ridge, 100, 12),
+    )
+
+
+def _count_ticks(tallest: int, *, is_log: bool) -> list[float]:
     if tallest <= 0:
         return [0.0]
     if is_log:
@@ -173,7 +210,7 @@ def lines(
 
 
 def treemap(sizes: Sequence[float], width: float, height: float) -> list[Box]:
-    """Rectangles with areas in proportion to `sizes`, as square as rows allow (squarified treemap, Bruls 2000)."""
+    """Rectangles with areas in proportion to `sizes`, as square as rows allow (squarified, Bruls 2000)."""
     order = sorted((i for i, size in enumerate(sizes) if size > 0), key=lambda i: -sizes[i])
     total = sum(sizes[i] for i in order)
     if total <= 0:
@@ -206,9 +243,7 @@ def _row_length(areas: Sequence[float], side: float) -> int:
 
     def worst(n: int) -> float:
         total = sum(areas[:n])
-        return max(
-            max(side * side * area / total**2, total**2 / (side * side * area)) for area in areas[:n]
-        )
+        return max(max(side * side * area / total**2, total**2 / (side * side * area)) for area in areas[:n])
 
     n = 1
     while n < len(areas) and side > 0 and worst(n + 1) <= worst(n):

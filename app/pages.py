@@ -1,7 +1,7 @@
 """Views to answers: one dataclass, printed as a whole page, as one block of it, or as JSON.
 
-The only module that knows of Jinja. A route calls `page(request, "feature", view)`; what the browser gets depends
-on the address (`.json` is the twin for programs) and on the block that htmx says it wants to replace.
+The only module that knows of Jinja. A route calls `page(request, "feature", view)`; what the browser gets
+depends on the address (`.json` is the twin for programs) and on the block that htmx says it wants to replace.
 """
 
 from __future__ import annotations
@@ -21,13 +21,17 @@ from app import charts, urls
 from app.views import TreeRow
 
 NAMES = (
-    "home", "overview", "search", "features", "feature", "families", "family", "document", "scorecard", "error"
+    "home", "overview", "search", "features", "feature",
+    "families", "family", "document", "scorecard", "error",
 )  # fmt: skip
 VARY = "HX-Target, HX-Request-Type"  # whole page and fragment share an address: caches must tell them apart
 ERROR_BLOCK = "error"  # what a fragment request gets instead of its block when it fails
 
 NARROW_SPACE = "\u202f"
 MINUS = "\u2212"
+MAX_DIGITS = 8  # of a percentage: one document in a hundred million
+
+_adapters: dict[type, TypeAdapter[Any]] = {}  # building one takes milliseconds
 
 
 def page(
@@ -46,7 +50,7 @@ def page(
     if block is None:
         return HTMLResponse(template.render(view=view), status, answer_headers)
     address = getattr(view, "url", None)
-    if address and status < 400:
+    if address and status < 400:  # noqa: PLR2004
         # The address bar follows in its canonical form, with defaults left out.
         answer_headers.setdefault("HX-Replace-Url", address)
     return HTMLResponse(render_block(template, block, view), status, answer_headers)
@@ -59,7 +63,7 @@ def render_block(template: Template, block: str, view: Any) -> str:
 
 
 def set_up(*, auto_reload: bool = False) -> None:
-    """Compile every template now, so that no visitor waits for it; `auto_reload` is for working on templates."""
+    """Compile every template now, so that no visitor waits; `auto_reload` is for working on templates."""
     environment = _environment()
     environment.auto_reload = auto_reload
     for name in NAMES:
@@ -67,14 +71,14 @@ def set_up(*, auto_reload: bool = False) -> None:
 
 
 def folder(name: str) -> Path:
-    """`templates` or `static`: inside the installed package as `app/_<name>`, else beside `app` in the repository."""
+    """`templates` or `static`: `app/_<name>` in an installed package, else beside `app` in the repository."""
     here = Path(__file__).resolve().parent
     installed = here / f"_{name}"
     return installed if installed.is_dir() else here.parent / name
 
 
 def _wanted_block(request: Request, template: Template) -> str | None:
-    """The block named by `HX-Target: section#results` in a partial request; None stands for the whole page."""
+    """The block named by `HX-Target: section#results` in a partial request; None for the whole page."""
     if request.headers.get("hx-request-type") != "partial":
         return None
     target = request.headers.get("hx-target", "").rpartition("#")[2]
@@ -84,9 +88,10 @@ def _wanted_block(request: Request, template: Template) -> str | None:
     return None
 
 
-@lru_cache(maxsize=64)
 def _adapter(view_type: type) -> TypeAdapter[Any]:
-    return TypeAdapter(view_type)
+    if view_type not in _adapters:
+        _adapters[view_type] = TypeAdapter(view_type)
+    return _adapters[view_type]
 
 
 def _template(name: str) -> Template:
@@ -129,7 +134,7 @@ def _environment() -> Environment:
 
 def activation(value: float) -> str:
     """Three decimals; four below 0.1, where the third alone says little."""
-    digits = 4 if 0 < abs(value) < 0.1 else 3
+    digits = 4 if 0 < abs(value) < 0.1 else 3  # noqa: PLR2004
     return _minus(f"{value:.{digits}f}")
 
 
@@ -146,10 +151,10 @@ def cosine(value: float) -> str:
 def percent(share: float) -> str:
     """A share 0..1 as a percentage with two or three significant digits: 0.0025 %, 0.42 %, 12.3 %."""
     value = share * 100
-    if value == 0 or value >= 99.95:
+    if value == 0 or value >= 99.95:  # noqa: PLR2004
         return f"{value:.0f}{NARROW_SPACE}%"
-    digits = 1 if abs(value) >= 10 else 2
-    while digits < 8 and float(f"{abs(value):.{digits}f}") < 10 ** (1 - digits):
+    digits = 1 if abs(value) >= 10 else 2  # noqa: PLR2004
+    while digits < MAX_DIGITS and float(f"{abs(value):.{digits}f}") < 10 ** (1 - digits):
         digits += 1
     return _minus(f"{value:.{digits}f}") + f"{NARROW_SPACE}%"
 
@@ -163,7 +168,7 @@ def number(value: float) -> str:
     """A number of unknown size, as on an axis: at most four significant digits."""
     if value == 0:
         return "0"
-    if abs(value) >= 10_000:
+    if abs(value) >= 10_000:  # noqa: PLR2004
         return _minus(f"{value:,.0f}")
     return _minus(f"{value:.4g}")
 

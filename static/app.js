@@ -183,6 +183,10 @@
 
   if (steer) wakeSliders();
   if (steer && finder) wakeFinder();
+  // A form prints its address in its own way: show the one that links have.
+  const address = find("[data-address]")?.dataset.address;
+  if (address && address !== location.pathname + location.search)
+    history.replaceState(history.state, "", address + location.hash);
   for (const form of findAll("form[data-tidy]")) form.addEventListener("formdata", (e) => dropEmpty(e.formData));
 
   // --- 3 messages ---------------------------------------------------------------------------
