@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import settings
+
+from sae_core.explorer import Explorer
+from tests.planted import load_planted, planted_collection
 
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome")
 
@@ -23,6 +27,20 @@ def _plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         if name.startswith("SAEFARI_"):
             monkeypatch.delenv(name)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+
+
+@pytest.fixture(scope="session")
+def planted_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home folder with the planted collection, built once; tests read it and never write."""
+    home = tmp_path_factory.mktemp("home")
+    planted_collection(home)
+    return home
+
+
+@pytest.fixture(scope="session")
+def planted(planted_home: Path) -> Explorer:
+    """The planted collection, loaded, with its encoder."""
+    return load_planted(planted_home)
 
 
 @pytest.fixture(scope="session")

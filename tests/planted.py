@@ -127,24 +127,27 @@ def _document(i: int, rng: np.random.Generator) -> Document:
 class SilentConsole:
     """A build that shows nothing."""
 
-    def stage(self, name: str) -> AbstractContextManager[Any]:
+    def stage(self, _name: str) -> AbstractContextManager[Any]:
         """Begin a stage."""
         return nullcontext(lambda _done, _total, _detail="": None)
 
 
-def planted_collection(
-    home: Path, name: str = "planted", *, n: int = N_DOCUMENTS, **options: Any
-) -> tuple[Path, Explorer]:
-    """Build a real collection below `home`; its folder, and the Explorer with its encoder."""
+def planted_collection(home: Path, name: str = "planted", *, n: int = N_DOCUMENTS, **options: Any) -> Path:
+    """Build a real collection below `home`; its folder."""
     embedder = PlantedEmbedder()
-    path = home / f"{name}.npy"
     home.mkdir(parents=True, exist_ok=True)
     corpus = Corpus(documents(n), [])
+    path = home / f"{name}.npy"
     np.save(path, embedder.embed([document.text for document in corpus.documents]))
     sizes: dict[str, Any] = {"latents": (64,), "ks": (4,), "steps": 1500, **options}
     config = BuildConfig(name=name, title="Planted topics", embedder=None, embeddings=path, **sizes)
     build(corpus, config, home, SilentConsole(), write_catalogue)
+    return home / "collections" / name
+
+
+def load_planted(home: Path, name: str = "planted") -> Explorer:
+    """The Explorer of a planted collection, with its encoder."""
     explorer = Explorer.load(home / "collections" / name)
-    explorer.manifest["embedder"] |= {"fingerprint": embedder.fingerprint}
-    explorer.attach_encoder(embedder)
-    return home / "collections" / name, explorer
+    explorer.manifest["embedder"] |= {"fingerprint": PlantedEmbedder.fingerprint}
+    explorer.attach_encoder(PlantedEmbedder())
+    return explorer
