@@ -11,10 +11,12 @@ import hashlib
 import importlib.util
 import logging
 import os
+import queue
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -25,7 +27,7 @@ from numpy.typing import NDArray
 from sae_core.errors import EmbeddingError
 
 if TYPE_CHECKING:
-    from openvino import CompiledModel, Model, Node
+    from openvino import CompiledModel, InferRequest, Model, Node  # type: ignore[import-untyped]
     from sentence_transformers import SentenceTransformer
     from tokenizers import Tokenizer
 
@@ -41,7 +43,9 @@ BUNDLED_SHA256 = {
 }
 MAX_PIECES = 256
 HEAD_LETTERS = 8192  # as a rule far more than MAX_PIECES
-BATCH_TEXTS = 16  # texts in one pass through a model
+BATCH_TEXTS = 16  # texts in one pass of torch on a CPU
+STREAM_TEXTS = 8  # and in one stream of OpenVINO: the batches of a group keep every stream busy
+MAX_STREAMS = 8  # with more cores than this, a stream has several
 GROUP_TEXTS = 64  # texts handed to an embedder between two progress reports
 SHARD_TEXTS = 256  # texts in one cache file: what kill -9 can lose
 STALE_SECONDS = 3600.0  # an unfinished cache file older than this belongs to nobody
@@ -165,6 +169,7 @@ class TorchEmbedder:
     def __init__(self, model: SentenceTransformer, name: str, fingerprint: str) -> None:
         self._model = model
         self._lock = threading.Lock()  # the tokenizer's padding is shared state
+        self._batch_texts = BATCH_TEXTS if model.device.type == "cpu" else GROUP_TEXTS
         self.name = name
         self.fingerprint = fingerprint
         self.width = int(model.get_embedding_dimension() or 0)
@@ -172,7 +177,7 @@ class TorchEmbedder:
     def embed(self, texts: Sequence[str]) -> Vectors:
         """Unit rows (B, D) in the order of the texts."""
         with self._lock:
-            return _in_batches(texts, self.width, self._encode)
+            return _in_batches(texts, self.width, self._batch_texts, self._encode)
 
     def _encode(self, texts: list[str]) -> Vectors:
         encoded = self._model.encode(texts, batch_size=len(texts), show_progress_bar=False)
@@ -198,7 +203,7 @@ def _sentence_transformer(path: str, device: str, *, offline: bool) -> SentenceT
             "The package sentence-transformers is missing.",
             remedy="Install it: pip install sentence-transformers",
         ) from error
-    transformers.utils.logging.disable_progress_bar()  # one line of our own is enough
+    transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
         # Pickled weights can run code when they are loaded (CVE-2025-32434): safetensors only.
         return SentenceTransformer(
@@ -226,21 +231,27 @@ def _fingerprint(model: SentenceTransformer, name: str) -> str:
 
 
 class OpenVinoEmbedder:
-    """The bundled model as an OpenVINO graph on the CPU: no torch, ready in a second."""
+    """The bundled model as an OpenVINO graph on the CPU: no torch, ready in a second.
+
+    Each stream computes a batch of its own, so that a core taken away by another process delays one batch
+    and not all: on shared cores that is 1.5 to 3 times as fast as all cores working on one batch.
+    """
 
     width = 384
 
-    def __init__(self, compiled: CompiledModel, tokenizer: Tokenizer, precision: str) -> None:
-        self._request = compiled.create_infer_request()
+    def __init__(self, compiled: CompiledModel, tokenizer: Tokenizer, name: str, n_streams: int) -> None:
         self._tokenizer = tokenizer
-        self._lock = threading.Lock()  # the request owns one set of buffers
-        self.name = f"all-MiniLM-L6-v2 (OpenVINO, {precision})"
+        self._requests: queue.SimpleQueue[InferRequest] = queue.SimpleQueue()
+        for _ in range(n_streams):
+            self._requests.put(compiled.create_infer_request())
+        self._workers = ThreadPoolExecutor(n_streams, thread_name_prefix="embed")
+        self.name = name
         self.fingerprint = _bundled_fingerprint()
 
     def embed(self, texts: Sequence[str]) -> Vectors:
-        """Unit rows (B, D) in the order of the texts."""
-        with self._lock:
-            return _in_batches(texts, self.width, self._encode)
+        """Unit rows (B, D) in the order of the texts; may be called from several threads."""
+        run = map if len(texts) <= STREAM_TEXTS else self._workers.map
+        return _in_batches(texts, self.width, STREAM_TEXTS, self._encode, run)
 
     def _encode(self, texts: list[str]) -> Vectors:
         encodings = self._tokenizer.encode_batch([_head(text) for text in texts])
@@ -251,7 +262,11 @@ class OpenVinoEmbedder:
             encodings = self._tokenizer.encode_batch(texts)
         pieces_BT = np.array([encoding.ids for encoding in encodings], dtype=np.int64)
         mask_BT = np.array([encoding.attention_mask for encoding in encodings], dtype=np.float32)
-        return np.array(self._request.infer([pieces_BT, mask_BT])[0], dtype=np.float32)
+        request = self._requests.get()
+        try:
+            return np.array(request.infer([pieces_BT, mask_BT])[0], dtype=np.float32)
+        finally:
+            self._requests.put(request)
 
 
 def _head(text: str) -> str:
@@ -264,7 +279,7 @@ def _head(text: str) -> str:
 
 
 def load_openvino(*, precision: str = "auto", threads: int = 0) -> OpenVinoEmbedder:
-    """The bundled model on the CPU; 0 threads means as many as there are cores.
+    """The bundled model on the CPU; 0 threads means one for each core that this process may use.
 
     `precision` is "bf16", "f32", or "auto": bf16 where the CPU computes in it.
     """
@@ -276,7 +291,13 @@ def load_openvino(*, precision: str = "auto", threads: int = 0) -> OpenVinoEmbed
     core = openvino.Core()
     if precision == "auto":
         precision = "bf16" if "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES") else "f32"
-    config = {"INFERENCE_PRECISION_HINT": precision, "INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1}
+    threads = threads or _n_cores()
+    n_streams = min(threads, MAX_STREAMS)
+    config = {
+        "INFERENCE_PRECISION_HINT": precision,
+        "INFERENCE_NUM_THREADS": threads,
+        "NUM_STREAMS": n_streams,
+    }
     try:
         model = _MiniLM(load_file(folder / "model.safetensors")).build()
         compiled = core.compile_model(model, "CPU", config)
@@ -285,8 +306,12 @@ def load_openvino(*, precision: str = "auto", threads: int = 0) -> OpenVinoEmbed
         what = f"OpenVINO cannot run the bundled model: {_first_line(error)}."
         raise EmbeddingError(what, remedy="Choose the backend torch.") from error
     tokenizer.enable_truncation(MAX_PIECES)
-    tokenizer.enable_padding()
-    return OpenVinoEmbedder(compiled, tokenizer, precision)
+    tokenizer.enable_padding(pad_to_multiple_of=8)  # each new shape costs some 20 ms, once
+    return OpenVinoEmbedder(compiled, tokenizer, f"all-MiniLM-L6-v2 (OpenVINO, {precision})", n_streams)
+
+
+def _n_cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class _MiniLM:
@@ -305,7 +330,7 @@ class _MiniLM:
         self._weights = weights
 
     def build(self) -> Model:
-        """Inputs pieces (B, T) int64 and mask (B, T), 1 or 0, as float32; output (B, D), not yet of unit length."""
+        """From pieces (B, T) int64 and mask (B, T) float32, 1 or 0, to vectors (B, D) of any length."""
         import openvino
 
         op, ints = self._op, self._ints
@@ -376,17 +401,27 @@ class _MiniLM:
 # --- batches -------------------------------------------------------------------------------------------
 
 
-def _in_batches(texts: Sequence[str], width: int, encode: Callable[[list[str]], Vectors]) -> Vectors:
+def _in_batches(
+    texts: Sequence[str],
+    width: int,
+    size: int,
+    encode: Callable[[list[str]], Vectors],
+    run: Callable[[Callable[[list[int]], Vectors], Sequence[list[int]]], Iterable[Vectors]] = map,
+) -> Vectors:
     """`encode` over batches of texts of like length, checked: unit rows in the order of the texts."""
-    out_BD = np.empty((len(texts), width), dtype=np.float32)
-    by_length = sorted(range(len(texts)), key=lambda row: len(texts[row]))
-    for start in range(0, len(texts), BATCH_TEXTS):
-        rows = by_length[start : start + BATCH_TEXTS]
+
+    def checked(rows: list[int]) -> Vectors:
         try:
             vectors = encode([texts[row] for row in rows])
         except Exception as error:  # whatever a backend raises, the rows must be named
             raise RowsError(sorted(rows), _first_line(error)) from error
-        out_BD[rows] = _unit(vectors, rows, width)
+        return _unit(vectors, rows, width)
+
+    by_length = sorted(range(len(texts)), key=lambda row: len(texts[row]))
+    batches = [by_length[start : start + size] for start in range(0, len(texts), size)]
+    out_BD = np.empty((len(texts), width), dtype=np.float32)
+    for rows, vectors in zip(batches, run(checked, batches), strict=True):
+        out_BD[rows] = vectors
     return out_BD
 
 
