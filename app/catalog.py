@@ -98,7 +98,7 @@ def write_catalogue(path: Path, documents: Sequence[Document], feature_sets: Ite
     (disk full) as they come: the build that calls this throws the folder away then.
     """
     path.unlink(missing_ok=True)
-    engine = sa.create_engine(f"sqlite:///{path}", poolclass=sa.NullPool)
+    engine = sa.create_engine(sa.URL.create("sqlite", database=str(path)), poolclass=sa.NullPool)
     try:
         with engine.connect() as connection:
             connection.exec_driver_sql("PRAGMA journal_mode = DELETE")

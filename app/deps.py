@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from app import urls
 from app.catalog import FILE_NAME, Catalog
-from app.query import MAX_PAGE, BadParameter, integer
+from app.query import MAX_PAGE, MAX_Q, BadParameter, Parameters, integer
 from app.views import (
     CollectionCard,
     DocumentCard,
@@ -291,11 +291,16 @@ class ServedCollection:
         order = np.argsort(-explained, kind="stable")
         return QueryCode(x_D, dict(zip(latents[order].tolist(), values[order].tolist(), strict=True)))
 
-    def sae(self, name: str) -> ServedSAE:
-        """The SAE of this name; `PageNotFound` explains that it may have been rebuilt."""
+    def sae(self, name: str, q: str = "") -> ServedSAE:
+        """The SAE of this name; `PageNotFound` says that it may have been rebuilt, and where to ask `q`."""
         found = self.saes.get(name)
         if found is None:
-            present = [link(sae.name, sae.url) for sae in self.card.saes]
+            present = [
+                link(f"{sae.name}: {shorten(q)}", urls.search(self.name, sae.name, q))
+                if q
+                else link(sae.name, sae.url)
+                for sae in self.card.saes
+            ]
             raise PageNotFound(
                 f'The collection {self.name} has no SAE "{shorten(name)}". It may have been rebuilt: an SAE '
                 f"with other weights has other features, so it gets another address.",
@@ -450,7 +455,9 @@ def get_collection(request: Request) -> ServedCollection:
 
 def get_sae(request: Request) -> tuple[ServedCollection, ServedSAE]:
     collection = get_collection(request)
-    return collection, collection.sae(request.path_params["sae"])
+    name = request.path_params["sae"]
+    q = "" if name in collection.saes else Parameters(request.scope["query_string"]).text("q", MAX_Q)
+    return collection, collection.sae(name, q)
 
 
 def get_latent(request: Request, sae: ServedSAE) -> int:

@@ -115,14 +115,14 @@ def _get_family(request: Request, sae: ServedSAE) -> Family:
 def definition(config: FamilyConfig) -> str:
     """How families were found, in words."""
     return (
-        f"Two features are joined when M = P(denser fires | sparser fires) is at least "
+        "Two features are joined when M = P(denser fires | sparser fires) is at least "
         f"{config.threshold:g}, they fire together on at least {config.min_together} documents, at least "
         f"{config.min_lift:g} times as often as independent features would, and {config.min_z:g} standard "
-        f"deviations more often. The maximum spanning forest of these edges, each directed from the denser "
-        f"to the sparser feature, gives families: a root with at least {config.min_children} children and all "
-        f"its descendants. Roots are removed and the forest is grown again, {config.n_iterations} times in "
-        f"all. Families of fewer than {config.min_size} features are left out, and of two with Jaccard above "
-        f"{config.max_jaccard:g} the smaller."
+        "deviations more often. The maximum spanning forest of these edges, each directed from the "
+        f"denser to the sparser feature, gives families: a root with at least {config.min_children} "
+        "children and all its descendants. Roots are removed and the forest is grown again, "
+        f"{config.n_iterations} times in all. Families of fewer than {config.min_size} features are left "
+        f"out, and of two with Jaccard above {config.max_jaccard:g} the smaller."
     )
 
 

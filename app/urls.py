@@ -76,11 +76,11 @@ def documents(collection: str) -> str:
 def document(collection: str, document: str, sae: str = "") -> str:
     """The page of a document. Slashes stay readable.
 
-    Browsers fold dot segments and empty ones, and `.json` at the end means the twin, so ids that have these
-    travel as a parameter.
+    Browsers fold dot segments and empty ones, proxies decode percent signs once too often, and `.json` at the
+    end means the twin, so ids that have these travel as a parameter.
     """
     chosen = [("sae", sae)] if sae else []
-    if _DOT_SEGMENT.search(document) or document.endswith(".json"):
+    if _DOT_SEGMENT.search(document) or "%" in document or document.endswith(".json"):
         return with_parameters(documents(collection), [("id", document), *chosen])
     return with_parameters(f"{documents(collection)}/{quote(document, safe='/')}", chosen)
 

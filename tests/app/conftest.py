@@ -1,0 +1,25 @@
+"""One planted collection, built once, and the server that shows it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from fastapi.testclient import TestClient
+
+from tests.app.served import Planted, serve
+from tests.planted import planted_collection
+
+
+@pytest.fixture(scope="session")
+def planted(tmp_path_factory: pytest.TempPathFactory) -> Planted:
+    home = tmp_path_factory.mktemp("home")
+    _, explorer = planted_collection(home, n=600, steps=500)
+    return Planted(home, explorer)
+
+
+@pytest.fixture(scope="session")
+def client(planted: Planted) -> Iterator[TestClient]:
+    """A browser without JavaScript that does not follow redirects."""
+    with TestClient(serve(planted), follow_redirects=False) as client:
+        yield client

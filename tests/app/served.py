@@ -1,0 +1,63 @@
+"""The planted collection as the web tests see it."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI
+
+from app import urls
+from app.main import create_app
+from app.settings import Settings
+from sae_core.explorer import Explorer, FeatureSet
+from tests.planted import WORDS
+
+
+@dataclass(frozen=True)
+class Planted:
+    """The collection behind the tests."""
+
+    home: Path
+    explorer: Explorer
+
+    @property
+    def sae(self) -> str:
+        name: str = next(iter(self.explorer.saes))
+        return name
+
+    @property
+    def set(self) -> FeatureSet:
+        return self.explorer.saes[self.sae]
+
+    @property
+    def base(self) -> str:
+        """Where the pages of the SAE begin."""
+        return urls.sae(self.explorer.name, self.sae)
+
+    @property
+    def search(self) -> str:
+        return urls.search(self.explorer.name, self.sae)
+
+    @property
+    def queries(self) -> list[str]:
+        """Every planted word, and pairs of them."""
+        return [*WORDS, *(f"{a} {b}" for a, b in zip(WORDS, WORDS[7:], strict=False))]
+
+    def with_labels(self, text: str, source: str) -> Explorer:
+        """The same collection with every feature labelled like this."""
+        changed = copy.copy(self.explorer)
+        labels = [
+            replace(label, text=text, source=source, candidates=[(text, 0.5)] if text else [])
+            for label in self.set.labels
+        ]
+        changed.saes = {self.sae: replace(self.set, labels=labels)}
+        return changed
+
+
+def serve(planted: Planted, explorer: Explorer | None = None, **settings: Any) -> FastAPI:
+    """An application that shows the planted collection, or this version of it."""
+    shown = explorer or planted.explorer
+    return create_app(Settings(home=planted.home, **settings), {shown.name: shown})

@@ -1,0 +1,109 @@
+"""The catalogue answers what was written, to any words, and never changes."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+from pathlib import Path
+
+import pytest
+import sqlalchemy.exc
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app import catalog
+from app.catalog import FILE_NAME, Catalog, CatalogTimeout, fts_match, sort_key, write_catalogue
+from app.query import FeatureQuery
+from sae_core.errors import ArtifactError
+from tests.app.served import Planted
+from tests.planted import documents
+
+
+@pytest.fixture(scope="module")
+def written(planted: Planted) -> Catalog:
+    return Catalog(planted.explorer.path / FILE_NAME)
+
+
+def test_documents_come_in_the_order_asked_for(planted: Planted, written: Catalog) -> None:
+    truth = documents(planted.explorer.n_documents)
+    for positions in ([], [5], [7, 3, 599, 0], list(range(599, -1, -7))):
+        assert written.documents(positions) == [truth[position] for position in positions]
+
+
+def test_every_id_leads_to_its_position(planted: Planted, written: Catalog) -> None:
+    truth = documents(planted.explorer.n_documents)
+    assert [written.find_position(document.id) for document in truth] == list(range(len(truth)))
+    assert written.find_position("doc-9999") is None
+
+
+@given(words=st.text(max_size=60))
+def test_any_words_are_answered(words: str, planted: Planted, written: Catalog) -> None:
+    assert isinstance(written.find_features(planted.sae, words), list)
+    assert isinstance(written.find_documents(words), list)
+    query = FeatureQuery(planted.explorer.name, planted.sae, words=words)
+    assert written.features(query, 10).total <= planted.set.sae.n_latents
+
+
+@given(words=st.text(max_size=300), every=st.booleans())
+def test_every_token_is_quoted(words: str, every: bool) -> None:
+    match = fts_match(words, every=every)
+    outside = "".join(match.split('"')[::2])
+    assert outside.replace("AND", "").replace("OR", "").replace(" ", "") in {"", "*"}
+
+
+def test_the_last_word_may_be_unfinished(planted: Planted, written: Catalog) -> None:
+    assert ("doc-0123", documents()[123].title) in written.find_documents("study 123")
+    assert ("doc-0123", documents()[123].title) in written.find_documents("123 stud")
+    assert written.find_documents("stu 123") == []
+
+
+def test_labels_sort_like_a_dictionary() -> None:
+    words = ["Zebra", "étude", "apple", '"Eta" meson', "", "zèbres"]
+    assert sorted(words, key=sort_key) == ["apple", '"Eta" meson', "étude", "Zebra", "zèbres", ""]
+
+
+def test_the_catalogue_cannot_be_written_to(written: Catalog) -> None:
+    with (
+        written._connection() as connection,
+        pytest.raises(sqlalchemy.exc.OperationalError, match="readonly"),
+    ):
+        connection.exec_driver_sql("DELETE FROM documents")
+
+
+def test_a_question_that_takes_too_long_is_given_up(
+    written: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(catalog, "SECONDS_PER_REQUEST", 0.05)
+    endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
+    with pytest.raises(CatalogTimeout, match="took more than"), written._connection() as connection:
+        connection.exec_driver_sql(endless)
+    assert written.documents([0])
+
+
+def test_what_is_wrong_with_a_file_is_said(tmp_path: Path, written: Catalog) -> None:
+    with pytest.raises(ArtifactError, match="missing"):
+        Catalog(tmp_path / "gone.sqlite")
+    torn = tmp_path / "torn.sqlite"
+    torn.write_bytes(b"SQLite format 3" + b"\xff" * 4096)
+    with pytest.raises(ArtifactError, match="damaged"):
+        Catalog(torn)
+    other = tmp_path / "other.sqlite"
+    shutil.copy(written.path, other)
+    with sqlite3.connect(other) as connection:
+        connection.execute("PRAGMA user_version = 99")
+    connection.close()
+    with pytest.raises(ArtifactError, match="schema 99"):
+        Catalog(other)
+
+
+def test_writing_again_replaces(tmp_path: Path, planted: Planted) -> None:
+    path = tmp_path / "a folder with % and ?" / FILE_NAME
+    path.parent.mkdir()
+    write_catalogue(path, documents(20), [planted.set])
+    write_catalogue(path, documents(10), [])
+    again = Catalog(path)
+    assert again.find_position("doc-0009") == 9
+    assert again.find_position("doc-0010") is None
+    assert again.random_feature(planted.sae) is None
+    assert [file.name for file in path.parent.iterdir()] == [FILE_NAME]
+    again.close()

@@ -1,0 +1,188 @@
+"""Addresses as objects: strict to read, canonical to print."""
+
+from __future__ import annotations
+
+from urllib.parse import quote, urlsplit
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app import urls
+from app.query import (
+    FAMILY_SORTS,
+    MAX_PAGE,
+    MAX_STRENGTH,
+    SORTS,
+    TABS,
+    BadParameter,
+    EvidenceQuery,
+    FamilyQuery,
+    FeatureQuery,
+    SearchQuery,
+    as_strength,
+    clean,
+)
+
+N_LATENTS = 1000
+
+lines = st.text(max_size=40).map(clean)
+pages = st.integers(1, MAX_PAGE)
+years = st.none() | st.integers(0, 9999)
+shares = st.none() | st.floats(0, 1)
+strengths = st.dictionaries(
+    st.integers(0, N_LATENTS - 1),
+    st.floats(-MAX_STRENGTH, MAX_STRENGTH).map(as_strength),
+    max_size=20,
+).map(lambda found: tuple(found.items()))
+
+
+def query_string(url: str) -> str:
+    return urlsplit(url).query
+
+
+@given(
+    st.builds(
+        SearchQuery,
+        collection=st.just("c"),
+        sae=st.just("s"),
+        q=lines,
+        strengths=strengths,
+        year_min=years,
+        venues=st.lists(lines.filter(bool), max_size=4, unique=True).map(tuple),
+        find=lines,
+        page=pages,
+    )
+)
+def test_a_search_is_read_back_as_it_was_printed(query: SearchQuery) -> None:
+    assert SearchQuery.parse("c", "s", query_string(query.url()), N_LATENTS) == query
+
+
+@given(
+    st.builds(
+        FeatureQuery,
+        collection=st.just("c"),
+        sae=st.just("s"),
+        words=lines,
+        sort=st.sampled_from(SORTS),
+        min_density=shares,
+        max_density=shares,
+        labelled=st.booleans(),
+        dead=st.booleans(),
+        page=pages,
+    )
+)
+def test_a_feature_list_is_read_back_as_it_was_printed(query: FeatureQuery) -> None:
+    assert FeatureQuery.parse("c", "s", query_string(query.url())) == query
+
+
+@given(st.sampled_from(TABS), st.booleans(), pages, st.sampled_from(FAMILY_SORTS))
+def test_the_other_pages_are_read_back_as_they_were_printed(
+    tab: str, log: bool, page: int, sort: str
+) -> None:
+    evidence = EvidenceQuery("c", "s", latent=7, tab=tab, log=log, page=page)
+    assert EvidenceQuery.parse("c", "s", 7, query_string(evidence.url())) == evidence
+    families = FamilyQuery("c", "s", sort=sort, page=page)
+    assert FamilyQuery.parse("c", "s", query_string(families.url())) == families
+
+
+def test_defaults_are_left_out() -> None:
+    assert SearchQuery("c", "s").url() == "/c/s/search"
+    assert SearchQuery("c", "s", q="a b", page=2).url(page=1) == "/c/s/search?q=a+b"
+    assert FeatureQuery("c", "s").url() == "/c/s/features"
+
+
+@pytest.mark.parametrize("written", ["812:+0.40", "812:%2B0.4", "812:0.40", "812: 0.400", "812%3A+.4"])
+def test_a_strength_may_be_written_in_several_ways_and_is_printed_in_one(written: str) -> None:
+    query = SearchQuery.parse("c", "s", f"f={written}", N_LATENTS)
+    assert query.strengths == ((812, 0.4),)
+    assert query.url() == "/c/s/search?f=812:+0.40"
+
+
+@given(st.floats(-MAX_STRENGTH, MAX_STRENGTH))
+def test_a_printed_strength_is_the_strength(value: float) -> None:
+    printed = urls.decimals(value)
+    assert printed[0] in "+-"
+    assert len(printed.partition(".")[2]) in {2, 3}
+    assert float(printed) == as_strength(value)
+
+
+def test_the_last_word_on_a_latent_counts() -> None:
+    assert SearchQuery.parse("c", "s", "f=1:0.1&f=2:0.2&f=1:0.3", N_LATENTS).strengths == ((1, 0.3), (2, 0.2))
+
+
+def test_nul_and_control_characters_never_reach_a_query() -> None:
+    assert SearchQuery.parse("c", "s", "q=%00dust%0a%1blanes%00&venue=%00", N_LATENTS).q == "dust lanes"
+
+
+def test_unknown_parameters_are_ignored() -> None:
+    assert SearchQuery.parse("c", "s", "utm_source=mail&q=x&fbclid=1", N_LATENTS).url() == "/c/s/search?q=x"
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "q=" + "x" * 2001,
+        "page=0",
+        "page=-1",
+        "page=1001",
+        "page=99999999999999999999",
+        "page=%D9%A1",
+        "page=1.0",
+        "page=nan",
+        "f=812",
+        "f=812:",
+        "f=:0.4",
+        "f=-1:0.4",
+        "f=1000:0.4",
+        "f=99999999999999999999:0.4",
+        "f=1:nan",
+        "f=1:inf",
+        "f=1:-inf",
+        "f=1:1e999",
+        "f=1:10.5",
+        "f=1:0x10",
+        "f=1:1_0",
+        "year_min=n/a",
+        "year_min=-5",
+        "year_max=10000",
+        "year_min=2010&year_max=2000",
+        "find=" + "x" * 201,
+        "venue=" + "x" * 301,
+        "&".join(f"f={i}:0.1" for i in range(65)),
+        "&".join(f"venue={i}" for i in range(33)),
+        "&".join(f"f={i}:0.1" for i in range(401)),
+        "x=" + "y" * 50_000,
+    ],
+)
+def test_bad_values_are_refused_in_a_sentence(query: str) -> None:
+    with pytest.raises(BadParameter, match=r"^The parameter .* cannot be .* Allowed: .*\.$") as refused:
+        SearchQuery.parse("c", "s", query, N_LATENTS)
+    assert len(str(refused.value)) < 250
+
+
+@pytest.mark.parametrize(
+    "query", ["sort=best", "min_density=2", "max_density=nan", "min_density=-0.1", "labelled=yes", "dead=2"]
+)
+def test_bad_values_of_a_feature_list_are_refused(query: str) -> None:
+    with pytest.raises(BadParameter, match=query.partition("=")[0]):
+        FeatureQuery.parse("c", "s", query)
+
+
+@given(st.text())
+def test_any_text_as_a_value_is_read_or_refused(text: str) -> None:
+    for name in ("q", "f", "page", "year_min", "venue", "find"):
+        try:
+            query = SearchQuery.parse("c", "s", f"{name}={quote(text, errors='replace')}", N_LATENTS)
+        except BadParameter:
+            continue
+        assert SearchQuery.parse("c", "s", query_string(query.url()), N_LATENTS) == query
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_as_a_query_string_are_read_or_refused(raw: bytes) -> None:
+    try:
+        query = SearchQuery.parse("c", "s", raw, N_LATENTS)
+    except BadParameter:
+        return
+    assert SearchQuery.parse("c", "s", query_string(query.url()), N_LATENTS) == query
