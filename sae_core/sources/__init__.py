@@ -1,0 +1,1 @@
+"""Where a corpus can come from, other than a file of one's own."""
