@@ -1,0 +1,145 @@
+"""The folder on disk: whole or absent, and every damage has a name."""
+
+from __future__ import annotations
+
+import errno
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sae_core import artifact
+from sae_core.errors import ArtifactError, BusyError, NotFoundError
+from sae_core.files import explain_full_disk, write_atomic
+
+
+def publish(collection: Path, content: bytes = b"content") -> Path:
+    with artifact.locked(collection), artifact.draft(collection, {"name": "c"}) as folder:
+        (folder / "saes").mkdir()
+        (folder / "saes" / "weights.bin").write_bytes(content)
+        (folder / "index.bin").write_bytes(b"index" * 10)
+    return artifact.current(collection)
+
+
+def test_what_was_published_is_found_and_sound(tmp_path: Path) -> None:
+    folder = publish(tmp_path)
+    assert folder == artifact.current(tmp_path)
+    manifest = artifact.verify(folder)
+    assert manifest["schema"] == artifact.SCHEMA
+    assert set(manifest["files"]) == {"saes/weights.bin", "index.bin"}
+
+
+def test_a_failed_draft_leaves_nothing_and_the_old_generation_served(tmp_path: Path) -> None:
+    before = publish(tmp_path)
+
+    def fail() -> None:
+        with artifact.locked(tmp_path), artifact.draft(tmp_path, {}) as folder:
+            (folder / "half").write_bytes(b"half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
+    assert artifact.current(tmp_path) == before
+    assert [path.name for path in (tmp_path / "generations").iterdir()] == [before.name]
+
+
+def test_drafts_of_killed_builds_are_swept_and_old_generations_pruned(tmp_path: Path) -> None:
+    (tmp_path / "generations" / ".draft-dead").mkdir(parents=True)
+    folders = [publish(tmp_path, bytes([i])) for i in range(4)]
+    left = {path.name for path in (tmp_path / "generations").iterdir()}
+    assert len(left) == artifact.KEPT_GENERATIONS
+    assert folders[-1].name in left
+    assert not any(name.startswith(".") for name in left)
+
+
+def damage_flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[3] ^= 1
+    path.write_bytes(bytes(content))
+
+
+def damage_truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [(damage_flip, "checksum"), (damage_truncate, "bytes instead of"), (Path.unlink, "is missing")],
+)
+@pytest.mark.parametrize("name", ["saes/weights.bin", "index.bin"])
+def test_every_damage_is_named_with_the_remedy(tmp_path: Path, damage: Any, said: str, name: str) -> None:
+    folder = publish(tmp_path)
+    damage(folder / name)
+    with pytest.raises(ArtifactError, match=said) as raised:
+        artifact.verify(folder)
+    assert name in str(raised.value)
+    assert "saefari build" in raised.value.remedy
+    assert [file.path for file in artifact.check(folder) if file.problem] == [name]
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1]", "null", '{"schema": 99}', '{"schema": "1"}'])
+def test_a_manifest_that_is_torn_or_of_another_schema_is_refused(tmp_path: Path, text: str) -> None:
+    folder = publish(tmp_path)
+    (folder / artifact.MANIFEST).write_text(text)
+    with pytest.raises(ArtifactError, match=r"manifest\.json"):
+        artifact.load_manifest(folder)
+
+
+def test_no_collection_and_a_lost_generation_are_told_apart(tmp_path: Path) -> None:
+    with pytest.raises(NotFoundError, match="no finished collection"):
+        artifact.current(tmp_path)
+    (tmp_path / "CURRENT").write_text("20260101-000000-abcdef")
+    with pytest.raises(ArtifactError, match="20260101-000000-abcdef"):
+        artifact.current(tmp_path)
+
+
+def test_a_second_writer_is_refused_until_the_first_has_ended(tmp_path: Path) -> None:
+    hold = (
+        "import sys; from pathlib import Path; from sae_core.artifact import locked\n"
+        "with locked(Path(sys.argv[1])):\n    print('held', flush=True); sys.stdin.read()"
+    )
+    command = [sys.executable, "-c", hold, str(tmp_path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as first:
+        assert first.stdout is not None
+        assert first.stdout.readline() == "held\n"
+        with pytest.raises(BusyError, match="another process"), artifact.locked(tmp_path):
+            pass
+        first.kill()
+    with artifact.locked(tmp_path):
+        pass
+
+
+def test_a_full_disk_is_said_and_other_errors_pass(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match="disk is full"), explain_full_disk(tmp_path):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    with pytest.raises(PermissionError), explain_full_disk(tmp_path):
+        raise PermissionError(errno.EACCES, "no")
+
+
+def test_a_write_that_fails_leaves_the_old_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "file"
+    write_atomic(path, b"old")
+
+    def fail(_descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", fail)
+    with pytest.raises(OSError, match="No space"):
+        write_atomic(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
+
+
+def test_arrays_and_json_come_back(tmp_path: Path) -> None:
+    arrays = {"a_N": np.arange(5, dtype=np.int32), "empty": np.zeros((0, 3), dtype=np.float32)}
+    artifact.save_arrays(tmp_path / "arrays", arrays)
+    loaded = artifact.load_arrays(tmp_path / "arrays")
+    for name, values in arrays.items():
+        np.testing.assert_array_equal(loaded[name], values)
+    artifact.save_json(tmp_path / "value.json", {"text": "é < ∞"})
+    assert artifact.load_json(tmp_path / "value.json") == {"text": "é < ∞"}
+    assert json.loads((tmp_path / "value.json").read_text()) == {"text": "é < ∞"}
