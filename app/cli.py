@@ -184,9 +184,8 @@ def doctor(home: Home = None) -> None:
         size = sum(file.size for file in files) / 2**20
         typer.echo(f"{folder.name}: generation {generation.name}, {len(files)} files, {size:,.1f} MiB")
         for file in files:
-            typer.echo(
-                f"  {'DAMAGED' if file.problem else 'ok':8}{file.size:>14,}  {file.path} {file.problem}".rstrip()
-            )
+            state = "DAMAGED" if file.problem else "ok"
+            typer.echo(f"  {state:8}{file.size:>14,}  {file.path} {file.problem}".rstrip())
             sound = sound and not file.problem
     if not sound:
         typer.echo("Rebuild what is damaged with `saefari build`, or restore it from a backup.")
@@ -218,7 +217,7 @@ def _fetch_docstrings(settings: Settings, limit: int | None, console: Console) -
     from sae_core.sources import docstrings
 
     with console.stage("Harvesting docstrings") as progress:
-        found = docstrings.harvest(**({"limit": limit} if limit else {}), progress=progress)
+        found = docstrings.harvest(limit or docstrings.LIMIT, progress)
     path = settings.corpora / "docstrings.parquet"
     path.parent.mkdir(parents=True, exist_ok=True)
     save_corpus(found, path)

@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from http import HTTPStatus
 from pathlib import Path
 from urllib.parse import urlencode
 
@@ -39,6 +40,8 @@ from sae_core.train import TrainConfig, read_log, train
 
 WIDTH, N_LATENTS, K = 384, 1024, 32
 N_SLIDERS = 3
+N_WARM = 3  # moves that fill caches on both sides and are not counted
+VENUES = [f"venue {i}" for i in range(9)]
 QUERY = "dust extinction in star forming galaxies"
 
 
@@ -51,7 +54,8 @@ def vectors(n: int) -> NDArray[np.float32]:
     picked = np.arange(n) % len(seeds)
     rows = seeds[picked].astype(np.float32)
     rows[len(seeds) :] += 0.3 * rows.std() * rng.standard_normal(rows[len(seeds) :].shape, dtype=np.float32)
-    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    return rows
 
 
 def make_collection(home: Path, x_MD: NDArray[np.float32]) -> str:
@@ -70,21 +74,22 @@ def make_collection(home: Path, x_MD: NDArray[np.float32]) -> str:
     table, families = describe(sae, codes, x_MD), grow_families(codes)
     space = FeatureSet(name, sae, codes, table, labels, families, scores, {}, history)
     documents = [
-        Document(f"d{i}", f"Document {i} of the benchmark", f"Text {i}. " * 60, 2000 + i % 25, f"venue {i % 9}")
+        Document(f"d{i}", f"Document {i} of the benchmark", f"Text {i}. " * 60, 2000 + i % 25, VENUES[i % 9])
         for i in range(len(x_MD))
     ]
     encoder = load_embedder("minilm")
     manifest = {
         "name": "bench", "title": "Benchmark", "n_documents": len(x_MD), "width": WIDTH,
         "embedder": {"spec": "minilm", "name": encoder.name, "fingerprint": encoder.fingerprint},
-        "corpus": {"fingerprint": "", "rejected": {}}, "saes": [space.describe()], "seconds": {}, "versions": {},
+        "corpus": {"fingerprint": "", "rejected": {}}, "saes": [space.describe()], "seconds": {},
+        "versions": {},
     }  # fmt: skip
     with artifact.draft(home / "collections" / "bench", manifest) as folder:
         VectorIndex.build(x_MD).save(folder / "index.faiss")
         years = np.array([document.year for document in documents], dtype=np.int16)
         venue_codes = np.arange(len(documents), dtype=np.int32) % 9
         artifact.save_arrays(folder / "metadata", {"years": years, "venue_codes": venue_codes})
-        artifact.save_json(folder / "metadata" / "venues.json", [f"venue {i}" for i in range(9)])
+        artifact.save_json(folder / "metadata" / "venues.json", VENUES)
         space.save(folder / "saes" / name)
         write_catalogue(folder / "catalogue.sqlite", documents, [space])
     return name
@@ -134,19 +139,19 @@ def measure(home: Path, n: int, n_moves: int) -> dict[str, float]:
         latents = wait_for_encoder(server, base + urlencode({"q": QUERY}))[:N_SLIDERS]
         query_D = load_embedder("minilm").embed([QUERY])[0]
         moves, scans = [], []
-        for move in range(n_moves + 3):
+        for move in range(n_moves + N_WARM):
             values = [(f"{0.05 * ((move + 7 * i) % 12):+.3f}") for i in range(N_SLIDERS)]
             pairs = [("q", QUERY), *(("f", f"{i}:{v}") for i, v in zip(latents, values, strict=True))]
             headers = {"HX-Request": "true", "HX-Request-Type": "partial", "HX-Target": "results"}
             began = time.perf_counter()
             status, body = server.get(base + urlencode(pairs), **headers)
             took = time.perf_counter() - began
-            if status != 200 or b"Document" not in body or b"<html" in body:
+            if status != HTTPStatus.OK or b"Document" not in body or b"<html" in body:
                 raise RuntimeError(f"A slider move was answered with {status}: {body[:200]!r}")
             began = time.perf_counter()
             np.argsort(-(x_MD @ query_D))
             scan = time.perf_counter() - began
-            if move >= 3:  # the first ones fill caches on both sides
+            if move >= N_WARM:
                 moves.append(took)
                 scans.append(scan)
     finally:
@@ -164,7 +169,9 @@ def measure(home: Path, n: int, n_moves: int) -> dict[str, float]:
 
 def main() -> None:
     """Measure every size and print a table and one JSON line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--documents", type=int, nargs="+", default=[10_000, 100_000])
     parser.add_argument("--moves", type=int, default=100)
     chosen = parser.parse_args()
@@ -173,7 +180,9 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as home:
             results.append(measure(Path(home), n, chosen.moves))
         print(" ".join(f"{name}={value}" for name, value in results[-1].items()))
-    print(json.dumps({"benchmark": "steer_latency", "width": WIDTH, "sliders": N_SLIDERS, "results": results}))
+    print(
+        json.dumps({"benchmark": "steer_latency", "width": WIDTH, "sliders": N_SLIDERS, "results": results})
+    )
 
 
 if __name__ == "__main__":

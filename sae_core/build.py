@@ -14,7 +14,7 @@ import time
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -132,6 +132,12 @@ def train_file(embeddings: Path, out: Path, console: Console, **chosen: Any) -> 
     return scores
 
 
+class _Run(NamedTuple):
+    sae: SAE
+    config: TrainConfig
+    history: list[dict[str, float]]
+
+
 class _Build:
     def __init__(self, corpus: Corpus, config: BuildConfig, home: Path, console: Console) -> None:
         self.corpus, self.config, self.home, self.console = corpus, config, home, console
@@ -157,7 +163,7 @@ class _Build:
         trained = [self._train(x_MD, rows, config) for config in self._train_configs(x_MD, rows)]
         manifest: dict[str, Any] = {}
         with artifact.draft(self.collection, manifest) as folder:
-            spaces = [self._describe(x_MD, rows, embedder, *run) for run in trained]
+            spaces = [self._describe(x_MD, rows, embedder, run) for run in trained]
             with self._stage("Writing") as report:
                 self._write(folder, x_MD, spaces)
                 write_catalogue(folder / "catalogue.sqlite", self.corpus.documents, spaces)
@@ -224,7 +230,7 @@ class _Build:
         x_MD: NDArray[np.float32],
         rows: tuple[NDArray[np.int64], NDArray[np.int64]],
         config: TrainConfig,
-    ) -> tuple[SAE, TrainConfig, list[dict[str, float]]]:
+    ) -> _Run:
         folder = self.work / f"k{config.k}-n{config.n_latents}"
         with self._stage(f"Training k={config.k} n={config.n_latents}") as report:
             sae = train(
@@ -236,17 +242,16 @@ class _Build:
                 device=self.config.device,
                 report=training_reporter(report, config.steps),
             )
-        return sae, config, read_log(folder)
+        return _Run(sae, config, read_log(folder))
 
     def _describe(
         self,
         x_MD: NDArray[np.float32],
         rows: tuple[NDArray[np.int64], NDArray[np.int64]],
         embedder: Embedder | None,
-        sae: SAE,
-        config: TrainConfig,
-        history: list[dict[str, float]],
+        run: _Run,
     ) -> FeatureSet:
+        sae = run.sae
         with self._stage("Encoding") as report:
             codes = encode_codes(sae, x_MD, report)
         with self._stage("Features") as report:
@@ -262,7 +267,7 @@ class _Build:
             scores["n_families"] = len(families)
             scores["n_labelled"] = sum(label.source != "none" for label in labels)
         name = f"k{sae.k}-n{sae.n_latents}-{sae.fingerprint()[:6]}"
-        return FeatureSet(name, sae, codes, table, labels, families, scores, asdict(config), history)
+        return FeatureSet(name, sae, codes, table, labels, families, scores, asdict(run.config), run.history)
 
     def _write(self, folder: Path, x_MD: NDArray[np.float32], spaces: list[FeatureSet]) -> None:
         VectorIndex.build(x_MD).save(folder / "index.faiss")

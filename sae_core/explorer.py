@@ -195,7 +195,7 @@ class Explorer:
             return known
         if self._embedder is None:
             raise _not_ready(self.embedder_state, self.embedder_problem)
-        x_D = self._embedder.embed([text])[0]
+        x_D: NDArray[np.float32] = self._embedder.embed([text])[0]
         self._queries.put(text, x_D)
         return x_D
 

@@ -10,10 +10,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import faiss
 import numpy as np
 
-from sae_core.errors import ArtifactError
+from sae_core.errors import ArtifactError, SaefariError
+
+try:
+    import faiss
+except ModuleNotFoundError as error:
+    raise SaefariError(
+        "FAISS is not installed.", remedy="Install saefari[cpu] or saefari[gpu]; they exclude each other."
+    ) from error
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -50,7 +50,8 @@ def directions() -> NDArray[np.float32]:
         gram = d_ND @ d_ND.T
         np.fill_diagonal(gram, 0)
         d_ND -= 0.1 * (gram**3) @ d_ND
-    return (d_ND / np.linalg.norm(d_ND, axis=1, keepdims=True)).astype(np.float32)
+    d_ND /= np.linalg.norm(d_ND, axis=1, keepdims=True)
+    return d_ND.astype(np.float32)
 
 
 def parent(topic: int) -> int | None:
@@ -81,7 +82,8 @@ class PlantedEmbedder:
         for found in re.findall(r"[a-z]+", text.lower()):
             if found in WORDS:
                 x_D += self._directions_ND[WORDS.index(found)]
-        return (x_D / np.linalg.norm(x_D)).astype(np.float32)
+        x_D /= np.linalg.norm(x_D)
+        return x_D.astype(np.float32)
 
 
 def documents(n: int = N_DOCUMENTS) -> list[Document]:

@@ -42,7 +42,8 @@ def test_every_planted_family_is_recovered(space: FeatureSet, latent_of: list[in
 
 
 def test_a_topic_is_labelled_with_its_word(space: FeatureSet, latent_of: list[int]) -> None:
-    named = [word in space.labels[latent].text.lower() for word, latent in zip(truth.WORDS, latent_of, strict=True)]
+    labels = [space.labels[latent].text.lower() for latent in latent_of]
+    named = [word in label for word, label in zip(truth.WORDS, labels, strict=True)]
     assert np.mean(named) > 0.8
 
 
@@ -95,8 +96,12 @@ def test_a_steered_score_is_the_cosine_with_the_steered_vector_and_ranks_are_tho
 
 def test_pages_of_a_ranking_fit_together(planted: Explorer, space: FeatureSet) -> None:
     x_D = planted.embed(truth.WORDS[9])
-    whole = planted.search(space.name, x_D, {4: 0.3}, limit=30).hits.positions
-    parts = [planted.search(space.name, x_D, {4: 0.3}, offset=at, limit=10).hits.positions for at in (0, 10, 20)]
+
+    def positions(offset: int, limit: int) -> np.ndarray:
+        return planted.search(space.name, x_D, {4: 0.3}, offset=offset, limit=limit).hits.positions
+
+    whole = positions(0, 30)
+    parts = [positions(offset, 10) for offset in (0, 10, 20)]
     np.testing.assert_array_equal(np.concatenate(parts), whole)
 
 

@@ -1,0 +1,219 @@
+"""A build ends whole or leaves what was there, whatever happens to it."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from app.catalog import write_catalogue
+from sae_core import artifact
+from sae_core.build import BuildConfig, build, split, train_file
+from sae_core.corpus import Corpus
+from sae_core.errors import ArtifactError, BusyError, EmbeddingError, TrainingError
+from sae_core.explorer import Explorer
+from tests import planted as truth
+
+N = 400
+SMALL: dict[str, Any] = {"n": N, "steps": 60}
+
+
+def run(home: Path, corpus: Corpus, **options: Any) -> None:
+    config = BuildConfig(name="c", title="C", **{"steps": 20, "embedder": None, **options})
+    build(corpus, config, home, truth.SilentConsole(), write_catalogue)
+
+
+def corpus_with_embeddings(folder: Path, n: int = N) -> tuple[Corpus, Path]:
+    corpus = Corpus(truth.documents(n), [])
+    path = folder / "embeddings.npy"
+    np.save(path, truth.PlantedEmbedder().embed([document.text for document in corpus.documents]))
+    return corpus, path
+
+
+def test_heldout_rows_are_a_tenth_and_never_trained_on() -> None:
+    trained, heldout = split(1000, seed=4)
+    assert len(heldout) == 100
+    assert sorted([*trained, *heldout]) == list(range(1000))
+    assert len(split(10**6, seed=0)[1]) == 5000
+
+
+def test_the_folder_holds_a_report_for_people_and_a_manifest_for_machines(planted: Explorer) -> None:
+    text = (planted.path / "report.md").read_text()
+    (space,) = planted.saes.values()
+    assert f"{space.metrics['fvu_heldout']:.3f}" in text
+    assert "k-means" in text
+    assert "PCA" in text
+    manifest = json.loads((planted.path / "manifest.json").read_text())
+    assert manifest["n_documents"] == truth.N_DOCUMENTS
+    assert manifest["saes"][0]["metrics"]["n_heldout"] == truth.N_DOCUMENTS // 10
+    assert not (planted.path.parents[3] / "work" / "planted").exists()
+
+
+def test_the_sae_beats_its_baselines(planted: Explorer) -> None:
+    (space,) = planted.saes.values()
+    for baseline in space.metrics["baselines"]:
+        assert space.metrics["fvu_heldout"] < baseline["fvu_heldout"], baseline["name"]
+
+
+def test_several_saes_share_a_collection_and_weights_name_them(tmp_path: Path) -> None:
+    corpus, path = corpus_with_embeddings(tmp_path)
+    run(tmp_path, corpus, embeddings=path, latents=(32, 48), ks=(3,))
+    explorer = Explorer.load(tmp_path / "collections" / "c")
+    assert [name[:7] for name in explorer.saes] == ["k3-n32-", "k3-n48-"]
+    for name, space in explorer.saes.items():
+        assert name.endswith(space.sae.fingerprint()[:6])
+
+
+def test_the_same_build_again_gives_the_same_saes(tmp_path: Path) -> None:
+    first, second = (Explorer.load(truth.planted_collection(tmp_path, **SMALL)) for _ in range(2))
+    assert list(first.saes) == list(second.saes)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"ks": (99,), "latents": (32,)}, "k=99 latents per row, but there are only 32"),
+        ({"latents": (4000,)}, "360 training rows are fewer than the 4000 latents"),
+        ({"embeddings": None}, "neither an encoder nor a file"),
+    ],
+)
+def test_what_cannot_be_built_is_said_before_anything_is_written(
+    tmp_path: Path, options: dict[str, Any], said: str
+) -> None:
+    corpus, path = corpus_with_embeddings(tmp_path)
+    with pytest.raises(TrainingError, match=said):
+        run(tmp_path, corpus, **{"embeddings": path, **options})
+    assert artifact.collections(tmp_path) == []
+
+
+def test_one_document_is_too_few(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="1 usable documents are too few"):
+        run(tmp_path, Corpus(truth.documents(1), []))
+
+
+def test_embeddings_of_another_length_are_refused_unless_only_the_beginning_is_used(tmp_path: Path) -> None:
+    corpus, path = corpus_with_embeddings(tmp_path)
+    shorter = Corpus(corpus.documents[:300], [])
+    with pytest.raises(EmbeddingError, match="400 rows"):
+        run(tmp_path, shorter, embeddings=path)
+    run(tmp_path, shorter, embeddings=path, is_limited=True)
+    assert Explorer.load(tmp_path / "collections" / "c").n_documents == 300
+    np.save(path, np.load(path)[:200])
+    with pytest.raises(EmbeddingError, match="200 rows"):
+        run(tmp_path, shorter, embeddings=path, is_limited=True)
+
+
+def test_embeddings_follow_the_rows_of_the_file_past_rejected_ones(tmp_path: Path) -> None:
+    corpus, path = corpus_with_embeddings(tmp_path)
+    kept = [document for i, document in enumerate(corpus.documents) if i != 5]
+    with_gap = Corpus(kept, [(6, "empty text", "")])
+    run(tmp_path, with_gap, embeddings=path)
+    explorer = Explorer.load(tmp_path / "collections" / "c")
+    np.testing.assert_allclose(explorer.vector(5), np.load(path)[6], atol=1e-6)
+
+
+def test_a_second_build_of_a_collection_is_refused(tmp_path: Path) -> None:
+    corpus, path = corpus_with_embeddings(tmp_path)
+    # flock belongs to the open file, so a second descriptor in this process stands for another process.
+    with artifact.locked(tmp_path / "collections" / "c"), pytest.raises(BusyError):
+        run(tmp_path, corpus, embeddings=path)
+
+
+@pytest.mark.parametrize("where", ["numpy.save", "os.fsync"])
+def test_a_full_disk_leaves_what_was_served(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    folder = truth.planted_collection(tmp_path, **SMALL)
+    before = artifact.current(folder)
+    corpus, path = corpus_with_embeddings(tmp_path)
+
+    def fail(*_args: Any, **_more: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(where, fail)
+        with pytest.raises(ArtifactError, match="disk is full"):
+            build(
+                corpus,
+                BuildConfig(name="planted", title="", embedder=None, embeddings=path, steps=20, seed=9),
+                tmp_path,
+                truth.SilentConsole(),
+                write_catalogue,
+            )
+    assert artifact.current(folder) == before
+    artifact.verify(before)
+    assert [path.name for path in before.parent.iterdir()] == [before.name]
+
+
+def test_train_alone_leaves_a_checkpoint_that_loads(tmp_path: Path) -> None:
+    _, path = corpus_with_embeddings(tmp_path)
+    scores = train_file(path, tmp_path / "out", truth.SilentConsole(), n_latents=32, k=3, steps=30)
+    written = json.loads((tmp_path / "out" / "training.json").read_text())
+    assert written["metrics"]["fvu_heldout"] == scores["fvu_heldout"] < 1
+    assert written["config"]["n_latents"] == 32
+
+
+@pytest.fixture
+def builder(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    root = Path(__file__).parents[2]
+    command = [sys.executable, "-m", "tests.sae_core.killable", str(tmp_path)]
+    with subprocess.Popen(
+        command, cwd=root, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        yield process
+        assert process.stdin is not None
+        process.stdin.close()
+
+
+def start(builder: subprocess.Popen[str], seed: int) -> int:
+    assert builder.stdin is not None
+    assert builder.stdout is not None
+    builder.stdin.write(f"{seed}\n")
+    builder.stdin.flush()
+    return int(builder.stdout.readline())
+
+
+def end(builder: subprocess.Popen[str]) -> None:
+    assert builder.stdout is not None
+    assert builder.stdout.readline() == "ended\n"
+
+
+def test_kill_9_at_twenty_random_moments_never_harms_what_is_served(
+    tmp_path: Path, builder: subprocess.Popen[str]
+) -> None:
+    began = time.monotonic()
+    start(builder, 0)
+    end(builder)
+    whole = time.monotonic() - began
+    folder = tmp_path / "collections" / "planted"
+    moments = random.Random(11)
+    n_killed = 0
+    for trial in range(1, 21):
+        served = artifact.current(folder).name
+        pid = start(builder, trial)
+        time.sleep(moments.uniform(0, whole))
+        with contextlib.suppress(ProcessLookupError):  # it was faster
+            os.kill(pid, signal.SIGKILL)
+        end(builder)
+        explorer = Explorer.load(folder)  # verifies every file
+        n_killed += explorer.generation == served
+    assert n_killed >= 5, "the kills came too late to say anything"
+    start(builder, 99)
+    end(builder)
+    explorer = Explorer.load(folder)
+    assert next(iter(explorer.saes.values())).config["seed"] == 99
+    left = sorted(path.name for path in (folder / "generations").iterdir())
+    assert len(left) <= artifact.KEPT_GENERATIONS
+    assert not any(name.startswith(".draft") for name in left)
