@@ -515,10 +515,10 @@ def _author(value: object) -> str:
 
 
 def _categories(value: object) -> str:
-    items = _items(value)
-    if len(items) == 1 and isinstance(items[0], str):
+    items = [clean_line(_string(item)) for item in _items(value)]
+    if len(items) == 1 and not isinstance(value, list | tuple):
         items = re.split(r"[;,|]", items[0]) if re.search(r"[;,|]", items[0]) else items[0].split()
-    names = (re.sub(r"\s+", "-", clean_line(_string(item))) for item in items)
+    names = (re.sub(r"[\s;,|]+", "-", item.strip()) for item in items)
     return " ".join(dict.fromkeys(name for name in names if name))
 
 
