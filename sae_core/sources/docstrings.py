@@ -210,10 +210,10 @@ def _modules(folder: Path, top: str) -> Iterator[tuple[str, Path]]:
         name, path = pending.pop()
         for entry in sorted(path.iterdir()):
             stem = entry.stem
+            if not stem.isidentifier() or not entry.exists():  # a dangling link
+                continue
             if entry.suffix == ".py" and stem == "__init__":
                 yield name, entry
-            elif not stem.isidentifier():
-                continue
             elif entry.suffix == ".py" and not _SKIPPED_FILES.fullmatch(stem):
                 yield f"{name}.{stem}", entry
             elif not entry.suffix and not _SKIPPED_FOLDERS.fullmatch(stem) and entry.is_dir():
@@ -306,7 +306,7 @@ class _Reader:
             for top in module.objects:
                 if "." not in top:
                     names.setdefault((name, top), []).append(f"{name}.{top}")
-            for alias in self._exports(name):
+            for alias in sorted(self._exports(name)):
                 if alias not in module.objects and (origin := self._resolve(name, alias)):
                     names.setdefault(origin, []).append(f"{name}.{alias}")
         return {

@@ -155,7 +155,7 @@ _FEW_WORDS = 4
 
 
 def _is_code(block: list[str]) -> bool:
-    text = re.sub(r"``[^`]*``|`[^`]*`|\s", "", "".join(block))
+    text = re.sub(r"``[^`]*``|`[^`]*`|\$[^$]*\$|\s", "", "".join(block))
     marks = len(re.findall(r"[=(){}\[\]<>_|\\/*+^]", text))
     starts = sum(bool(_CODE_LINE.match(line)) for line in block)
     return marks > 0.16 * len(text) or starts * 2 > len(block)
