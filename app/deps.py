@@ -85,7 +85,11 @@ class ServedSAE:
         self.fires: list[int] = np.asarray(table.n_documents_N).tolist()
         self.maxima: list[float] = np.asarray(table.max_N, dtype=np.float64).tolist()
         self.labels = [self._label(latent) for latent in range(self.n_latents)]
-        self.texts = [label.text for label in self.labels]
+        # Where a feature is only mentioned, its number tells it from others without a label.
+        self.texts = [
+            f"{label.text} #{latent}" if label.source == "none" else label.text
+            for latent, label in enumerate(self.labels)
+        ]
         self.urls = [urls.feature(collection, self.name, latent) for latent in range(self.n_latents)]
         self.families = {family.id: family for family in feature_set.families}
         self.n_dead = self.fires.count(0)

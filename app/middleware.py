@@ -121,7 +121,7 @@ class Limits:
     def __init__(self, app: ASGIApp, *, settings: Settings) -> None:
         self.app = app
         self.settings = settings
-        self.hosts = frozenset(host.lower() for host in settings.allowed_hosts)
+        self.hosts = frozenset(host.lower() for host in (*settings.allowed_hosts, settings.host))
         self.suffixes = tuple(host[1:] for host in self.hosts if host.startswith("*."))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -145,8 +145,9 @@ class Limits:
         if sum(len(name) + len(value) for name, value in scope["headers"]) > most:
             what = f"This request has more than {most:,} bytes of headers."
             return _error(431, "Headers too large", what, "Send fewer, or clear the cookies of this site.")
-        host = next((value for name, value in scope["headers"] if name == b"host"), b"").decode("latin-1")
-        if not self._is_allowed(host):
+        hosts = [value.decode("latin-1") for name, value in scope["headers"] if name == b"host"]
+        if len(hosts) != 1 or not self._is_allowed(hosts[0]):
+            host = ", ".join(hosts)
             return _error(
                 400,
                 "Unknown host name",

@@ -15,7 +15,7 @@ from app import urls
 from app.deps import N_VENUES, QueryCode, ServedCollection, ServedSAE, add_page, get_sae, paging, wanted_block
 from app.pages import page
 from app.query import MAX_PAGE, SearchQuery, as_strength
-from app.views import DocumentCard, FeatureChip, FeatureRow, Option, ResultRow, SearchView, Slider
+from app.views import FeatureChip, FeatureRow, Option, ResultRow, SearchView, Slider
 from sae_core.errors import EmbedderNotReady
 from sae_core.explorer import SearchAnswer
 from sae_core.features import QUANTILES
@@ -143,28 +143,27 @@ def _results(asked: Search, found: SearchAnswer, top_score: float) -> list[Resul
     positions = found.hits.positions.tolist()
     scores = found.hits.scores.tolist()
     ranks = None if found.baseline_ranks is None else found.baseline_ranks.tolist()
-    steered_N = np.zeros(sae.n_latents, dtype=np.float32)
-    for latent, value in {**asked.own, **asked.moves}.items():
-        steered_N[latent] = max(0.0, value)
+    steered = {latent: value for latent, value in {**asked.own, **asked.moves}.items() if value > 0}
     return [
         ResultRow(
             rank=first + at + 1,
             document=card,
             score=scores[at],
             bar=min(1.0, max(0.0, scores[at] / top_score)) if top_score > 0 else 0.0,
-            shared=_shared(sae, steered_N, card),
+            shared=_shared(sae, steered, card.position),
             moved=None if ranks is None else ranks[at] - (first + at),
         )
         for at, card in enumerate(asked.collection.cards(positions, sae))
     ]
 
 
-def _shared(sae: ServedSAE, steered_N: NDArray[np.float32], card: DocumentCard) -> list[FeatureChip]:
+def _shared(sae: ServedSAE, steered: dict[int, float], position: int) -> list[FeatureChip]:
     """The features that the steered query and a document both have, by the product of their activations."""
-    latents, values = sae.set.codes.of_document(card.position)
-    products = steered_N[latents] * values
-    strongest = np.argsort(-products, kind="stable")[:N_SHARED]
-    return [sae.chip(int(latents[i]), float(values[i])) for i in strongest if products[i] > 0]
+    latents, values = sae.set.codes.of_document(position)
+    pairs = zip(latents.tolist(), values.tolist(), strict=True)
+    both = [(steered[latent] * value, latent, value) for latent, value in pairs if latent in steered]
+    both.sort(key=lambda found: -found[0])
+    return [sae.chip(latent, value) for _, latent, value in both[:N_SHARED]]
 
 
 def _view(

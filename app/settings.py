@@ -24,8 +24,8 @@ class Settings(BaseSettings):
     )
     allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
         default=("localhost", "127.0.0.1", "::1", "testserver"),
-        description="The names under which the server may be addressed, separated by commas; "
-        "*.example.org allows subdomains, * everything.",
+        description="The names under which the server may be addressed besides its host, separated by "
+        "commas; *.example.org allows subdomains, * everything.",
     )
     search_slots: int = Field(
         default=max(2, os.cpu_count() or 2),

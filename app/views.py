@@ -160,7 +160,7 @@ class CollectionCard:
 @dataclass(frozen=True)
 class HomeView:
     collections: list[CollectionCard]
-    problems: list[tuple[str, str]] = field(default_factory=list)  # collections that are not served, and why
+    problems: list[tuple[str, str]] = field(default_factory=list)  # what is not served, and why
 
 
 @dataclass(frozen=True)
@@ -227,7 +227,7 @@ class SearchView:
     is_steered: bool
     sliders: list[Slider]
     more_sliders: list[Slider]  # the query's weaker features, folded
-    moves: list[tuple[str, str, str]]  # chips: words of the move ("more dust extinction"), from-to, url that undoes it
+    moves: list[tuple[str, str, str]]  # words of the move ("more dust"), from-to, url that undoes it
     found: list[tuple[FeatureRow, str]]  # answers to "add a feature by words": feature, url that adds it
     find: str  # those words
     cosine: float  # of the steered query with the query

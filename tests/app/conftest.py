@@ -5,17 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+import torch
 from fastapi.testclient import TestClient
 
 from tests.app.served import Planted, serve
-from tests.planted import planted_collection
+from tests.planted import load_planted, planted_collection
 
 
 @pytest.fixture(scope="session")
 def planted(tmp_path_factory: pytest.TempPathFactory) -> Planted:
     home = tmp_path_factory.mktemp("home")
-    _, explorer = planted_collection(home, n=600, steps=500)
-    return Planted(home, explorer)
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # on matrices this small threads only wait for each other
+    planted_collection(home, n=600, steps=500)
+    torch.set_num_threads(n_threads)
+    return Planted(home, load_planted(home))
 
 
 @pytest.fixture(scope="session")

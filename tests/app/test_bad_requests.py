@@ -159,12 +159,20 @@ def test_its_own_host_names_are_answered(host: str, client: TestClient) -> None:
 
 
 def test_host_names_can_be_allowed(planted: Planted) -> None:
-    with TestClient(serve(planted, allowed_hosts="*.example.org, explorer")) as client:
+    with TestClient(serve(planted, host="10.0.0.7", allowed_hosts="*.example.org, explorer")) as client:
         statuses = {
             host: client.get("/live", headers={"Host": host}).status_code
-            for host in ("a.example.org", "explorer:80", "example.org.evil", "evilexample.org", "localhost")
+            for host in (
+                "10.0.0.7:80",
+                "a.example.org",
+                "explorer:80",
+                "example.org.evil",
+                "evilexample.org",
+                "localhost",
+            )
         }
     assert statuses == {
+        "10.0.0.7:80": 200,
         "a.example.org": 200,
         "explorer:80": 200,
         "example.org.evil": 400,
