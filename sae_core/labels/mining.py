@@ -1,0 +1,233 @@
+"""Phrases of a corpus, and which of them tell a feature's documents from its near misses.
+
+Every run of one to four words that may be a phrase (see `words`) is found once per document. A phrase is
+the tuple of its words' normal forms, so "gamma-ray bursts" and "gamma ray burst" are one; it is shown as
+it is most often written.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from sae_core.labels.words import BREAK, HYPHEN, SPACE, Tokens
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+MAX_WORDS = 4  # hyphens join: "low-mass X-ray binary" has three
+MAX_TOKENS = 5
+DOCUMENTS_PER_BLOCK = 4096
+N_SHORTLISTED = 40  # by contrast, before fragments are removed
+CONTAINED = 0.7  # a phrase that stands in a longer one on this share of its documents is a fragment of it
+TITLE_WEIGHT = 1.5  # of a document that has the phrase in its title, against one that does not
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A phrase that may name a feature."""
+
+    text: str
+    words: tuple[int, ...]  # normal forms
+    contrast: float  # see `mine`; comparable within one feature
+
+
+@dataclass(frozen=True)
+class Phrases:
+    """Which phrases stand in which documents: E entries, by document; P distinct phrases."""
+
+    tokens: Tokens
+    document_ptr: NDArray[np.int64]  # (M + 1,)
+    phrase_E: NDArray[np.int32]
+    first_E: NDArray[np.int64]  # token at which the phrase begins
+    is_title_E: NDArray[np.bool_]
+    length_P: NDArray[np.uint8]  # tokens
+    example_P: NDArray[np.int64]  # a token at which it begins
+    n_documents_P: NDArray[np.int32]
+
+    @property
+    def n_documents(self) -> int:
+        return len(self.document_ptr) - 1
+
+    def entries(self, documents: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Numbers of the entries of some documents."""
+        spans = [np.arange(self.document_ptr[at], self.document_ptr[at + 1]) for at in documents]
+        return np.concatenate(spans) if spans else np.zeros(0, dtype=np.int64)
+
+    def words(self, phrase: int) -> tuple[int, ...]:
+        """Normal forms of a phrase's words."""
+        first = self.example_P[phrase]
+        span = self.tokens.word_T[first : first + self.length_P[phrase]]
+        return tuple(self.tokens.normal_W[span].tolist())
+
+    def text(self, phrase: int, entries: NDArray[np.int64]) -> str:
+        """The phrase as it is most often written in some entries, words in their usual case."""
+        length = int(self.length_P[phrase])
+        written = Counter(
+            (
+                tuple(self.tokens.shown_W[self.tokens.word_T[first : first + length]].tolist()),
+                tuple(self.tokens.gap_T[first : first + length - 1].tolist()),
+            )
+            for first in self.first_E[entries].tolist()
+        )
+        (shown, gaps), _ = min(written.items(), key=lambda item: (-item[1], item[0]))
+        parts = [self.tokens.words[shown[0]]]
+        for word, gap in zip(shown[1:], gaps, strict=True):
+            parts += ["-" if gap == HYPHEN else " ", self.tokens.words[word]]
+        return "".join(parts)
+
+
+def find_phrases(tokens: Tokens) -> Phrases:
+    """All phrases of all documents, each once per document, a block of documents at a time."""
+    n_documents = len(tokens.document_ptr) - 1
+    starts = range(0, n_documents, DOCUMENTS_PER_BLOCK) or [0]
+    blocks = [_entries(tokens, tokens.document_ptr[at : at + DOCUMENTS_PER_BLOCK + 1]) for at in starts]
+    keys, firsts, lengths, counts = zip(*blocks, strict=True)
+    first_E, length_E = np.concatenate(firsts), np.concatenate(lengths)
+    _, example, phrase_E, n_documents_P = np.unique(
+        np.concatenate(keys), return_index=True, return_inverse=True, return_counts=True
+    )
+    return Phrases(
+        tokens=tokens,
+        document_ptr=np.cumsum(np.concatenate((np.zeros(1, dtype=np.int64), *counts))),
+        phrase_E=phrase_E.astype(np.int32),
+        first_E=first_E,
+        is_title_E=tokens.is_title_T[first_E],
+        length_P=length_E[example],
+        example_P=first_E[example],
+        n_documents_P=n_documents_P.astype(np.int32),
+    )
+
+
+def _entries(
+    tokens: Tokens, pointers: NDArray[np.int64]
+) -> tuple[NDArray[np.uint64], NDArray[np.int64], NDArray[np.uint8], NDArray[np.int64]]:
+    """Key, first token and length of each phrase of some documents, once a document; and their numbers."""
+    key, first, length = _runs(tokens, int(pointers[0]), int(pointers[-1]))
+    document = np.searchsorted(pointers, first, side="right") - 1
+    order = np.lexsort((first, key, document))  # a title comes before its abstract
+    key, first, length, document = key[order], first[order], length[order], document[order]
+    is_new = np.ones(len(key), dtype=np.bool_)
+    is_new[1:] = (key[1:] != key[:-1]) | (document[1:] != document[:-1])
+    counts = np.bincount(document[is_new], minlength=len(pointers) - 1)
+    return key[is_new], first[is_new], length[is_new], counts
+
+
+def _runs(
+    tokens: Tokens, start: int, stop: int
+) -> tuple[NDArray[np.uint64], NDArray[np.int64], NDArray[np.uint8]]:
+    """Key, first token and length of every run of tokens from `start` to `stop` that may be a phrase."""
+    word, gap = tokens.word_T[start:stop], tokens.gap_T[start:stop]
+    hyphen = gap == HYPHEN
+    after_hyphen = np.concatenate(([False], hyphen[:-1])) if len(hyphen) else hyphen
+    content = tokens.is_content_W[word]
+    # A compound may begin and end a phrase if one of its words has content: k-means, few-shot, 21-cm.
+    begins = tokens.may_begin_W[word] | (hyphen & np.append(content[1:], False))
+    ends = tokens.may_end_W[word] | (after_hyphen & np.concatenate(([False], content[:-1])))
+    begins &= ~after_hyphen  # no phrase cuts a compound in two
+    ends &= ~hyphen
+    inside = tokens.may_stand_inside_W[word] | hyphen | after_hyphen
+    weight = _scatter(tokens.normal_W[word])
+
+    found: list[tuple[NDArray[np.uint64], NDArray[np.int64], NDArray[np.uint8]]] = []
+    at = np.flatnonzero(begins)
+    key, n_spaces = np.zeros(len(at), dtype=np.uint64), np.zeros(len(at), dtype=np.int64)
+    for length in range(1, MAX_TOKENS + 1):
+        last = at + length - 1
+        key = key * np.uint64(0x9E3779B97F4A7C15) + weight[last]
+        is_phrase = ends[last]
+        if length == 1:
+            is_phrase = is_phrase & tokens.may_stand_alone_W[word[at]]
+        firsts = at[is_phrase]
+        found.append((key[is_phrase], firsts + start, np.full(len(firsts), length, dtype=np.uint8)))
+        goes_on = gap[last] != BREAK  # the last token of a text is followed by a break
+        goes_on &= inside[last] | (length == 1)
+        n_spaces = n_spaces + (gap[last] == SPACE)
+        goes_on &= n_spaces < MAX_WORDS
+        at, key, n_spaces = at[goes_on], key[goes_on], n_spaces[goes_on]
+    keys, firsts_, lengths = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    return keys, firsts_, lengths
+
+
+def _scatter(numbers: NDArray[np.int32]) -> NDArray[np.uint64]:
+    """Numbers spread over 64 bits, so that sums of products of them do not collide (splitmix64)."""
+    x = (numbers.astype(np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return np.asarray(x ^ (x >> np.uint64(31)))
+
+
+def mine(
+    phrases: Phrases,
+    positives: NDArray[np.int64],
+    negatives: NDArray[np.int64],
+    n_candidates: int,
+) -> list[Candidate]:
+    """Phrases that stand in the positives and not in the negatives, by falling contrast.
+
+    contrast = p log(p / q): p the share of the positives that have the phrase (in the title it counts
+    for more), q the geometric mean of its shares of the negatives and of the corpus, both smoothed. It
+    is high for phrases that are common here and rare elsewhere; the negatives alone would not do, as
+    they are often about the same thing. Fragments of longer candidates are left out.
+    """
+    entries = phrases.entries(positives)
+    found, which = np.unique(phrases.phrase_E[entries], return_inverse=True)
+    n_with = np.bincount(which, minlength=len(found))
+    in_title = np.bincount(which, weights=phrases.is_title_E[entries], minlength=len(found))
+    n_elsewhere = _counts(phrases, negatives, found)
+    p = (n_with + (TITLE_WEIGHT - 1) * in_title) / (TITLE_WEIGHT * len(positives) + 1)
+    q_near = (n_elsewhere + 0.25) / (len(negatives) + 1)
+    q_corpus = (phrases.n_documents_P[found] - n_with + 1) / (phrases.n_documents - len(positives) + 2)
+    contrast = p * np.log(p / np.sqrt(q_near * q_corpus))
+    enough = n_with >= _support(len(positives))
+    if not enough.any():
+        enough = n_with >= 1
+    best = np.flatnonzero(enough)
+    best = best[np.lexsort((found[best], -contrast[best]))][:N_SHORTLISTED]
+    whole = _without_fragments(phrases, found[best], n_with[best])
+    return [
+        Candidate(
+            text=phrases.text(int(found[at]), entries[which == at]),
+            words=phrases.words(int(found[at])),
+            contrast=float(contrast[at]),
+        )
+        for at in best[whole][:n_candidates]
+    ]
+
+
+def _support(n_positives: int) -> int:
+    """On how many positives a phrase must stand at least."""
+    return min(n_positives, max(2, round(0.15 * n_positives)))
+
+
+def _counts(phrases: Phrases, documents: NDArray[np.int64], found: NDArray[np.int32]) -> NDArray[np.int64]:
+    """On how many of some documents each of the `found` phrases (ascending) stands."""
+    others = phrases.phrase_E[phrases.entries(documents)]
+    places = np.searchsorted(found, others)
+    hits = places < len(found)
+    hits[hits] = found[places[hits]] == others[hits]
+    return np.bincount(places[hits], minlength=len(found))
+
+
+def _without_fragments(
+    phrases: Phrases, shortlist: NDArray[np.int32], n_with: NDArray[np.int64]
+) -> NDArray[np.bool_]:
+    """False for phrases that nearly always stand in a longer one of the list."""
+    words = [phrases.words(phrase) for phrase in shortlist.tolist()]
+    keep = np.ones(len(words), dtype=np.bool_)
+    for short, inner in enumerate(words):
+        for long, outer in enumerate(words):
+            if len(outer) > len(inner) and n_with[long] >= CONTAINED * n_with[short]:
+                keep[short] &= not contains(outer, inner)
+    return keep
+
+
+def contains(outer: Sequence[int], inner: Sequence[int]) -> bool:
+    """Whether `inner` stands in `outer` as a run."""
+    n = len(inner)
+    return any(tuple(outer[at : at + n]) == tuple(inner) for at in range(len(outer) - n + 1))
