@@ -69,7 +69,7 @@ class Box:
 
 @dataclass(frozen=True)
 class Rail:
-    """The places on a slider's track: zero, the query's own activation, what is filled, and the ridge behind."""
+    """Places on a slider's track: zero, the query's own activation, what is filled, the ridge behind."""
 
     zero: float
     own: float
@@ -78,6 +78,15 @@ class Rail:
     ridge_x: float
     ridge_width: float
     ridge: str  # SVG path in a box of 100 x 12
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A square of a heat map; `weight` is its value, 0..1."""
+
+    x: float
+    y: float
+    weight: float
 
 
 def nice_ticks(low: float, high: float, n: int = 5) -> list[float]:
@@ -207,6 +216,17 @@ def lines(
         width=width,
         height=height,
     )
+
+
+def heat_cells(values: Sequence[Sequence[float]], size: float, *, least: float = 0.005) -> list[Cell]:
+    """The squares of a heat map of `size` x `size`, row by row; below `least`, none."""
+    side = size / max(len(values), 1)
+    return [
+        Cell(round(j * side, 2), round(i * side, 2), round(min(value, 1.0), 2))
+        for i, row in enumerate(values)
+        for j, value in enumerate(row)
+        if value >= least
+    ]
 
 
 def treemap(sizes: Sequence[float], width: float, height: float) -> list[Box]:
