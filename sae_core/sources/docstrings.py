@@ -27,8 +27,8 @@ from sae_core.sources.addresses import STANDARD_LIBRARY, documentation_url
 from sae_core.sources.prose import MIN_LENGTH, is_readable, prose
 
 LIMIT = 6_000
-SOURCE_BUDGET = 6_000_000  # bytes read of a package's public source, and as many of its private source
-MAX_PER_PACKAGE = 600  # more is not looked at
+SOURCE_BUDGET = 5_000_000  # bytes read of a package's public source, and as many of its private source
+MAX_PER_PACKAGE = 400  # more is not looked at
 
 Progress = Callable[[int, int], None]
 
@@ -354,15 +354,11 @@ class _Reader:
         return self._read[name]
 
 
-# A docstring of some length, or names passed on: other modules have nothing for us, and parsing is the work.
-_WORTH_PARSING = re.compile(rb'"""(?:[^"]|"(?!"")){200}|\'\'\'(?:[^\']|\'(?!\'\')){200}|import \*')
-
-
 def _parse(path: Path, name: str) -> _Module:
     """What `path` defines and imports; empty where it cannot be read or is no Python."""
     try:
         source = path.read_bytes()
-        if path.name != "__init__.py" and not _WORTH_PARSING.search(source):
+        if path.name != "__init__.py" and b'"""' not in source and b"'''" not in source:
             return _Module()
         tree = ast.parse(source)
     except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):

@@ -13,6 +13,7 @@ from sae_core.corpus import clean_text
 
 MIN_LENGTH = 200  # characters of cleaned prose
 MAX_LENGTH = 2_500
+_READ = 5 * MAX_LENGTH  # characters of a docstring that are looked at
 
 _DROPPED_SECTION = (
     r"(?:other |keyword |positional |additional |optional |input |return )*"
@@ -51,7 +52,7 @@ _TABLE = re.compile(
 
 def prose(doc: str) -> str:
     """Readable paragraphs of a docstring: without code, tables, parameter lists and markup."""
-    lines = _without_fences(inspect.cleandoc(doc).splitlines())
+    lines = _without_fences(inspect.cleandoc(doc[:_READ]).splitlines())
     lines = _without_headings(lines)
     lines = _without_blocks(lines)
     kept: list[str] = []

@@ -86,7 +86,7 @@ def test_an_object_has_its_shortest_public_name(tmp_path: Path) -> None:
     plant(
         tmp_path,
         {
-            "tea/__init__.py": "from .green import *\nfrom tea._black import strong as assam, weak as _weak\n",
+            "tea/__init__.py": "from .green import *\nfrom tea._black import strong as assam, weak as _w\n",
             "tea/green.py": function("sencha"),
             "tea/_black.py": function("strong") + function("weak") + function("secret"),
             "tea/herbs/__init__.py": "try:\n    from ._mint import *\nexcept ImportError:\n    pass\n",
