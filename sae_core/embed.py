@@ -587,7 +587,7 @@ def load_embeddings(path: Path, n_documents: int | None = None) -> Vectors:
     remedy = f"Save a floating array of {rows} with numpy.save, in the order of the documents."
     try:
         loaded = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError, SyntaxError) as error:
+    except Exception as error:  # numpy's reader raises even the errors of Python's tokenizer
         what = f"{path} cannot be read as a .npy file: {_first_line(error)}."
         raise EmbeddingError(what, remedy=remedy) from error
     if not isinstance(loaded, np.ndarray):
