@@ -15,6 +15,7 @@ import typer
 
 from app.console import Console
 from app.settings import Settings
+from app.urls import RESERVED_COLLECTIONS
 from sae_core.errors import SaefariError
 
 if TYPE_CHECKING:
@@ -303,8 +304,7 @@ def _name_of(file: str) -> str:
 
 
 def _check_name(name: str) -> None:
-    reserved = ("static", "live", "ready")
-    if not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,62}", name) or name in reserved:
+    if not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,62}", name) or name in RESERVED_COLLECTIONS:
         what = f"'{name}' cannot be the name of a collection."
         raise SaefariError(what, remedy="Use lower-case letters, digits and hyphens, with --name.")
 

@@ -10,7 +10,6 @@ import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -213,14 +212,6 @@ def finite(value: float | None) -> float | None:
     return None if value is None or not math.isfinite(value) else float(value)
 
 
-@dataclass(frozen=True)
-class QueryCode:
-    """A query and its own features, by how much each explains of it: z_i (d_i . x), largest first."""
-
-    x_D: NDArray[np.float32]
-    own: dict[int, float]
-
-
 # --- one collection -------------------------------------------------------------------------------
 
 
@@ -241,7 +232,6 @@ class ServedCollection:
         self.card = self._card()
         self.examples = {name: self._examples(sae) for name, sae in self.saes.items()}
         self.allowed = lru_cache(maxsize=32)(self._allowed)
-        self.code = lru_cache(maxsize=1024)(self._code)
 
     def _years(self) -> list[tuple[int, int]]:
         years = np.asarray(self.explorer.years)
@@ -285,15 +275,6 @@ class ServedCollection:
             codes = [code for code, venue in enumerate(self.explorer.venues) if venue in set(venues)]
             conditions.append(np.isin(self.explorer.venue_codes, codes))
         return np.logical_and.reduce(conditions) if conditions else None
-
-    def _code(self, sae: str, text: str) -> QueryCode:
-        """The features of a text; EmbedderNotReady while there is no encoder."""
-        served = self.saes[sae]
-        x_D = self.explorer.embed(text)
-        latents, values = served.set.sae.encode(x_D[None]).row()
-        explained = values * (served.directions_ND[latents] @ x_D)
-        order = np.argsort(-explained, kind="stable")
-        return QueryCode(x_D, dict(zip(latents[order].tolist(), values[order].tolist(), strict=True)))
 
     def sae(self, name: str, q: str = "") -> ServedSAE:
         """The SAE of this name; `PageNotFound` says that it may have been rebuilt, and where to ask `q`."""

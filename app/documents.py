@@ -50,7 +50,7 @@ def document_view(collection: ServedCollection, sae: ServedSAE | None, position:
         document=document_card(position, found, url),
         categories=found.categories.split(),
         fingerprint=sae.chips_of(position, most=sae.n_latents) if sae else [],
-        explained=explorer.explained(sae.name, explorer.vector(position)) if sae else None,
+        explained=explorer.code(sae.name, explorer.vector(position)).explained if sae else None,
         neighbours=_neighbours(collection, sae, position),
         steer_url=_steer_url(collection, sae, found.title),
         saes=[

@@ -18,7 +18,7 @@ from app.catalog import CatalogTimeout
 from app.deps import Library, PageNotFound, get_library, link
 from app.middleware import LastResort, Limits, SearchSlots, SecurityHeaders, error_response
 from app.query import BadParameter
-from app.settings import Settings
+from app.settings import Settings, asset_folder
 from app.views import ErrorView, Option
 from sae_core.errors import EmbedderNotReady, NotFoundError, SaefariError
 from sae_core.explorer import Explorer
@@ -56,7 +56,7 @@ def create_app(settings: Settings | None = None, explorers: Mapping[str, Explore
     app.add_middleware(SecurityHeaders)  # added last, so around all others
     app.add_exception_handler(SaefariError, _show_saefari_error)
     app.add_exception_handler(HTTPException, _show_http_error)
-    app.mount("/static", Files(directory=urls.STATIC_DIR, check_dir=False), name="static")
+    app.mount("/static", Files(directory=asset_folder("static"), check_dir=False), name="static")
     app.add_api_route("/live", live, methods=["GET", "HEAD"])
     app.add_api_route("/ready", ready, methods=["GET", "HEAD"])
     # A collection's own second segments (documents) before those that any name matches.

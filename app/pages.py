@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
@@ -18,6 +17,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from pydantic import TypeAdapter
 
 from app import charts, urls
+from app.settings import asset_folder
 from app.views import TreeRow
 
 NAMES = (
@@ -70,13 +70,6 @@ def set_up(*, auto_reload: bool = False) -> None:
         environment.get_template(f"pages/{name}.html")
 
 
-def folder(name: str) -> Path:
-    """`templates` or `static`: `app/_<name>` in an installed package, else beside `app` in the repository."""
-    here = Path(__file__).resolve().parent
-    installed = here / f"_{name}"
-    return installed if installed.is_dir() else here.parent / name
-
-
 def _wanted_block(request: Request, template: Template) -> str | None:
     """The block named by `HX-Target: section#results` in a partial request; None for the whole page."""
     if request.headers.get("hx-request-type") != "partial":
@@ -104,7 +97,7 @@ def _template(name: str) -> Template:
 @lru_cache(maxsize=1)
 def _environment() -> Environment:
     environment = Environment(
-        loader=FileSystemLoader(folder("templates")),
+        loader=FileSystemLoader(asset_folder("templates")),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -12,12 +12,12 @@ from fastapi.responses import Response
 from numpy.typing import NDArray
 
 from app import urls
-from app.deps import N_VENUES, QueryCode, ServedCollection, ServedSAE, add_page, get_sae, paging, wanted_block
+from app.deps import N_VENUES, ServedCollection, ServedSAE, add_page, get_sae, paging, wanted_block
 from app.pages import page
 from app.query import MAX_PAGE, SearchQuery, as_strength
 from app.views import FeatureChip, FeatureRow, Option, ResultRow, SearchView, Slider
 from sae_core.errors import EmbedderNotReady
-from sae_core.explorer import SearchAnswer
+from sae_core.explorer import Code, SearchAnswer
 from sae_core.features import QUANTILES
 
 router = APIRouter()
@@ -42,7 +42,7 @@ class Search:
     collection: ServedCollection
     sae: ServedSAE
     query: SearchQuery  # without strengths that equal the query's own
-    code: QueryCode | None  # of the words; None if there are none
+    code: Code | None  # of the words; None if there are none
     moves: dict[int, float]  # the strengths that differ from the query's own
     block: str | None
 
@@ -66,7 +66,8 @@ def search(request: Request) -> Response:
     block = wanted_block(request)
     block = block if block in BLOCKS else None
     try:
-        code = collection.code(sae.name, query.q) if query.q else None
+        explorer = collection.explorer
+        code = explorer.code(sae.name, explorer.embed(query.q)) if query.q else None
     except EmbedderNotReady as error:
         asked = Search(collection, sae, query, None, dict(query.strengths), block)
         is_json = request.scope["path"].endswith(".json")
@@ -79,7 +80,7 @@ def plan(
     collection: ServedCollection,
     sae: ServedSAE,
     query: SearchQuery,
-    code: QueryCode | None,
+    code: Code | None,
     block: str | None = None,
 ) -> Search:
     """Tell moves from strengths that only repeat, as printed, what the query has anyway."""

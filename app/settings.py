@@ -75,3 +75,10 @@ class Settings(BaseSettings):
     def cache(self) -> Path:
         """Embeddings by text; can be deleted, costs time to make again."""
         return self.home / "cache"
+
+
+def asset_folder(name: str) -> Path:
+    """`templates` or `static`: `app/_<name>` in an installed package, else beside `app` in the repository."""
+    here = Path(__file__).resolve().parent
+    installed = here / f"_{name}"
+    return installed if installed.is_dir() else here.parent / name

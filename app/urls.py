@@ -10,10 +10,9 @@ import hashlib
 import re
 from collections.abc import Iterable
 from functools import lru_cache
-from pathlib import Path
 from urllib.parse import quote, quote_plus
 
-STATIC_DIR = Path(__file__).resolve().parent.parent / "static"
+from app.settings import asset_folder
 
 # First path segments and, inside a collection, second ones that are never names of collections and SAEs.
 RESERVED_COLLECTIONS = frozenset({"static", "live", "ready", "index"})
@@ -51,7 +50,7 @@ def json(url: str) -> str:
 @lru_cache(maxsize=256)
 def static(path: str) -> str:
     """A file of static/, with a version from its content, so that browsers may keep it for ever."""
-    file = STATIC_DIR / path
+    file = asset_folder("static") / path
     if not file.is_file():
         return f"/static/{quote(path)}"
     version = hashlib.sha256(file.read_bytes()).hexdigest()[:10]

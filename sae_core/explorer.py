@@ -46,13 +46,21 @@ class SearchAnswer:
 
     hits: Hits
     total: int  # documents that pass the filter
-    query: tuple[NDArray[np.int64], NDArray[np.float32]]  # the query's own latents and activations
     steered_x_D: NDArray[np.float32]
     cosine: float  # of the steered query with the query
     explained: float  # share of the query's centred squared norm that its features explain
     baseline_ranks: (
         NDArray[np.int64] | None
     )  # unsteered rank (from 0) of each hit; None if nothing is steered
+
+
+@dataclass(frozen=True)
+class Code:
+    """A unit vector and its own features."""
+
+    x_D: NDArray[np.float32]
+    own: dict[int, float]  # activations by latent; what explains most of the vector, z_i (d_i . x), first
+    explained: float  # share of the vector's centred squared norm that all of them explain
 
 
 @dataclass(frozen=True)
@@ -162,6 +170,7 @@ class Explorer:
         self.embedder_problem = ""
         self._embedder: Embedder | None = None
         self._queries: Cache[NDArray[np.float32]] = Cache(MAX_CACHED_QUERIES, lambda _: 1)
+        self._codes: Cache[Code] = Cache(MAX_CACHED_QUERIES, lambda _: 1)
         self._products: Cache[NDArray[np.float32]] = Cache(MAX_CACHED_BYTES, lambda array: array.nbytes)
 
     @classmethod
@@ -223,11 +232,8 @@ class Explorer:
         `strengths` sets activations by latent; empty, or equal to the query's own, gives exactly the plain
         semantic ranking. `allowed` (M,) filters documents. Hits are those from `offset`, at most `limit`.
         """
-        space = self.get_sae(sae)
-        code = space.sae.encode(x_D[None])
-        latents, activations = code.row()
-        own = {int(i): float(a) for i, a in zip(latents, activations, strict=True)}
-        deltas = steer.changes(strengths, own)
+        space, code = self.get_sae(sae), self.code(sae, x_D)
+        deltas = steer.changes(strengths, code.own)
         steered_D, length = steer.move(x_D, deltas, space.sae.directions_ND)
         base_M = self._product(x_D.tobytes(), x_D)
         scores_M = steer.combine(base_M, lambda latent: self._column(space, latent), deltas, length)
@@ -236,10 +242,9 @@ class Explorer:
         return SearchAnswer(
             hits=hits,
             total=self.n_documents if allowed is None else int(np.count_nonzero(allowed)),
-            query=(latents, activations),
             steered_x_D=steered_D,
             cosine=float(x_D @ steered_D) if deltas else 1.0,
-            explained=steer.explained(x_D, space.sae.decode(code)[0], space.sae.b_dec_D.numpy()),
+            explained=code.explained,
             baseline_ranks=_ranks(base_M, hits.positions, allowed) if deltas else None,
         )
 
@@ -253,10 +258,20 @@ class Explorer:
         """The embedding of a document, (D,)."""
         return self.index.vector(position)
 
-    def explained(self, sae: str, x_D: NDArray[np.float32]) -> float:
-        """Share of a vector's centred squared norm that the SAE's features explain, 0..1."""
+    def code(self, sae: str, x_D: NDArray[np.float32]) -> Code:
+        """The features of one vector; cached."""
+        key = (sae, x_D.tobytes())
+        if (known := self._codes.get(key)) is not None:
+            return known
         model = self.get_sae(sae).sae
-        return steer.explained(x_D, model.decode(model.encode(x_D[None]))[0], model.b_dec_D.numpy())
+        coded = model.encode(x_D[None])
+        latents, values = coded.row()
+        order = np.argsort(-values * (model.directions_ND[latents] @ x_D), kind="stable")
+        own = dict(zip(latents[order].tolist(), values[order].tolist(), strict=True))
+        share = steer.explained(x_D, model.decode(coded)[0], model.b_dec_D.numpy())
+        code = Code(x_D, own, share)
+        self._codes.put(key, code)
+        return code
 
     def _column(self, space: FeatureSet, latent: int) -> NDArray[np.float32]:
         return self._product((space.name, latent), space.sae.directions_ND[latent])

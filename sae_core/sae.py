@@ -62,6 +62,7 @@ class SAE:
         self.b_dec_D = b_dec_D.detach().float().cpu().contiguous()
         self.k = k
         self.n_latents, self.width = self.W_dec_ND.shape
+        self._bias_N = self.b_enc_N - self.W_enc_ND @ self.b_dec_D
 
     @property
     def directions_ND(self) -> NDArray[np.float32]:
@@ -71,8 +72,7 @@ class SAE:
     def preactivations(self, x_BD: NDArray[np.float32]) -> NDArray[np.float32]:
         """a = W_enc (x - b_dec) + b_enc, (B, N)."""
         x = torch.from_numpy(np.ascontiguousarray(x_BD, dtype=np.float32))
-        bias = self.b_enc_N - self.W_enc_ND @ self.b_dec_D
-        return torch.addmm(bias, x, self.W_enc_ND.T).numpy()
+        return torch.addmm(self._bias_N, x, self.W_enc_ND.T).numpy()
 
     def encode(self, x_BD: NDArray[np.float32]) -> Latents:
         """z = ReLU(TopK_k(a)), sparse: (B, K) indices and values."""

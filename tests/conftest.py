@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from hypothesis import settings
 
 from sae_core.explorer import Explorer
@@ -27,6 +28,12 @@ def _plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         if name.startswith("SAEFARI_"):
             monkeypatch.delenv(name)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    """Small products on a busy machine: a second thread costs ten times what it brings."""
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
