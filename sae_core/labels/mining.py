@@ -66,19 +66,23 @@ class Phrases:
         return tuple(self.tokens.normal_W[span].tolist())
 
     def text(self, phrase: int, entries: NDArray[np.int64]) -> str:
-        """The phrase as it is most often written in some entries, words in their usual case."""
-        length = int(self.length_P[phrase])
-        written = Counter(
-            (
-                tuple(self.tokens.shown_W[self.tokens.word_T[first : first + length]].tolist()),
-                tuple(self.tokens.gap_T[first : first + length - 1].tolist()),
-            )
-            for first in self.first_E[entries].tolist()
-        )
-        (shown, gaps), _ = min(written.items(), key=lambda item: (-item[1], item[0]))
-        parts = [self.tokens.words[shown[0]]]
-        for word, gap in zip(shown[1:], gaps, strict=True):
-            parts += ["-" if gap == HYPHEN else " ", self.tokens.words[word]]
+        """The phrase as it is most often written in some entries.
+
+        A title, or what may be the start of a sentence, does not tell a word's case: occurrences there
+        count only if there are no others, and then in each word's usual case.
+        """
+        tokens, length = self.tokens, int(self.length_P[phrase])
+        firsts = self.first_E[entries]
+        is_plain = ~tokens.is_title_T[firsts] & (firsts > 0) & (tokens.gap_T[firsts - 1] != BREAK)
+        written: Counter[tuple[tuple[int, ...], tuple[int, ...]]] = Counter()
+        for first in (firsts[is_plain] if is_plain.any() else firsts).tolist():
+            words = tokens.word_T[first : first + length]
+            words = words if is_plain.any() else tokens.shown_W[words]
+            written[tuple(words.tolist()), tuple(tokens.gap_T[first : first + length - 1].tolist())] += 1
+        (chosen, gaps), _ = min(written.items(), key=lambda item: (-item[1], item[0]))
+        parts = [tokens.words[chosen[0]]]
+        for word, gap in zip(chosen[1:], gaps, strict=True):
+            parts += ["-" if gap == HYPHEN else " ", tokens.words[word]]
         return "".join(parts)
 
 

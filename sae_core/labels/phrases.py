@@ -34,9 +34,11 @@ N_CANDIDATES = 12  # embedded, per feature
 N_SHOWN = 5  # kept beside the label
 TEXTS_PER_BLOCK = 512
 # Weights of the ranking, chosen by held-out AUC over 10,000 abstracts and by reading.
-BY_CONTRAST, BY_ACTIVATION, BY_SEPARATION, BY_LENGTH = 0.5, 1.0, 1.0, 0.1
+BY_CONTRAST, BY_ACTIVATION, BY_SEPARATION, BY_LENGTH = 0.5, 1.0, 1.0, 0.3
 GOOD_LENGTHS = (2, 3)  # words: "neutron stars" says more than "neutron"
-STAND_IN = 0.7  # of the ranking of a phrase that another feature has, at which the next one replaces it
+# When another feature has the phrase, a candidate of at least this share of its ranking replaces it: one
+# that says the phrase more exactly ("thermal photons"), or any other.
+EXACTER, STAND_IN = 0.4, 0.6
 
 _Report = Callable[[int, int], None]
 
@@ -92,7 +94,9 @@ def label_features(  # noqa: PLR0917 (all that is known of a collection)
         report(latent + 1, 3 * n)
     ranked = judge.rank(mined, lambda done, total: report(n + n * done // total, 3 * n))
     labels = [Label(text="", source="none")] * n
-    for choice, pick in zip(ranked, tell_apart(ranked), strict=True):
+    picks = tell_apart(ranked)
+    judge.prepare(picks)
+    for choice, pick in zip(ranked, picks, strict=True):
         kept, others = choice.split.heldout, choice.split.heldout_against
         score = measure(judge.predict(pick, kept), judge.predict(pick, others))
         labels[choice.latent] = Label(
@@ -119,24 +123,34 @@ def tell_apart(choices: Sequence[Choice]) -> list[Pick]:
     picks: dict[int, Pick] = {}
     taken: set[tuple[int, ...]] = set()
     for choice in sorted(choices, key=lambda choice: (-choice.ranking[0], choice.latent)):
-        candidates, ranking = choice.candidates, choice.ranking
-        free = [at for at, candidate in enumerate(candidates) if candidate.words not in taken]
-        best = next((at for at in free if ranking[at] >= STAND_IN * ranking[0]), 0)
-        text, words = candidates[best].text, candidates[best].words
-        second = None
-        if words in taken:
-            apart = (at for at in free if not _overlap(candidates[at].words, words))
-            second = next((at for at in apart if words + candidates[at].words not in taken), None)
-        if second is not None:
-            text, words = f"{text}, {candidates[second].text}", words + candidates[second].words
+        used = _first_free(choice, taken)
+        said = [choice.candidates[at] for at in used]
+        words = tuple(word for candidate in said for word in candidate.words)
         taken.add(words)
-        rest = [at for at in range(len(candidates)) if at not in (best, second)][:N_SHOWN]
-        picks[choice.latent] = Pick(text, words, [(candidates[at].text, ranking[at]) for at in rest])
+        rest = [at for at in range(len(choice.candidates)) if at not in used][:N_SHOWN]
+        picks[choice.latent] = Pick(
+            text=", ".join(candidate.text for candidate in said),
+            words=words,
+            others=[(choice.candidates[at].text, choice.ranking[at]) for at in rest],
+        )
     return [picks[choice.latent] for choice in choices]
 
 
-def _overlap(a: tuple[int, ...], b: tuple[int, ...]) -> bool:
-    return contains(a, b) or contains(b, a)
+def _first_free(choice: Choice, taken: set[tuple[int, ...]]) -> list[int]:
+    """The candidate, or the two of them, that are to name a feature."""
+    best = choice.candidates[0].words
+    if best not in taken:
+        return [0]
+    free = [at for at, candidate in enumerate(choice.candidates) if candidate.words not in taken]
+    for at in free:
+        share = EXACTER if contains(choice.candidates[at].words, best) else STAND_IN
+        if choice.ranking[at] >= share * choice.ranking[0]:
+            return [at]
+    for at in free:
+        words = choice.candidates[at].words
+        if not contains(words, best) and not contains(best, words) and best + words not in taken:
+            return [0, at]
+    return [0]
 
 
 class _Judge(Protocol):
@@ -148,6 +162,9 @@ class _Judge(Protocol):
 
     def rank(self, choices: Sequence[Choice], report: _Report) -> list[Choice]:
         """The same features, the candidates of each sorted, best first."""
+
+    def prepare(self, picks: Sequence[Pick]) -> None:
+        """Get ready to predict from these."""
 
     def predict(self, pick: Pick, documents: NDArray[np.int64]) -> NDArray[np.float32]:
         """A number for each document, higher where the feature is expected."""
@@ -164,6 +181,9 @@ class _ByWords:
     def rank(self, choices: Sequence[Choice], report: _Report) -> list[Choice]:
         report(1, 1)
         return [_sorted(choice, _relative(_contrasts(choice))) for choice in choices]
+
+    def prepare(self, picks: Sequence[Pick]) -> None:
+        """Words need no preparation."""
 
     def predict(self, pick: Pick, documents: NDArray[np.int64]) -> NDArray[np.float32]:
         return self._words.predict(pick.words, documents)
@@ -190,9 +210,11 @@ class _ByMeaning:
         self._embed({candidate.text for choice in choices for candidate in choice.candidates}, report)
         return [self._rank(choice) for choice in choices]
 
+    def prepare(self, picks: Sequence[Pick]) -> None:
+        # Two phrases that name a feature together have not been embedded as one text.
+        self._embed({pick.text for pick in picks} - self._vectors.keys(), lambda _done, _total: None)
+
     def predict(self, pick: Pick, documents: NDArray[np.int64]) -> NDArray[np.float32]:
-        if pick.text not in self._vectors:  # two phrases together
-            self._embed({pick.text}, lambda _done, _total: None)
         return np.asarray(self._rows(documents) @ self._vectors[pick.text])
 
     def _rank(self, choice: Choice) -> Choice:
@@ -201,7 +223,8 @@ class _ByMeaning:
         separation = 2 * auc(
             vectors_CD @ self._rows(choice.split.mined).T, vectors_CD @ self._rows(against).T
         )
-        activation = self._preactivations(vectors_CD, choice.latent) / self._table.max_N[choice.latent]
+        preactivations = self._sae.preactivations(vectors_CD)[:, choice.latent]
+        activation = preactivations / self._table.max_N[choice.latent]
         n_words = np.array([candidate.text.count(" ") + 1 for candidate in choice.candidates])
         parts = (
             BY_CONTRAST * _relative(_contrasts(choice)),
@@ -212,13 +235,6 @@ class _ByMeaning:
         return _sorted(
             choice, np.sum(parts, axis=0) / (BY_CONTRAST + BY_ACTIVATION + BY_SEPARATION + BY_LENGTH)
         )
-
-    def _preactivations(self, vectors_CD: NDArray[np.float32], latent: int) -> NDArray[np.float32]:
-        """a of one latent: the same equation as `SAE.preactivations`, one row of W_enc."""
-        sae = self._sae
-        row = sae.W_enc_ND[latent].numpy()
-        bias = float(sae.b_enc_N[latent]) - row @ sae.b_dec_D.numpy()
-        return np.asarray(vectors_CD @ row + bias)
 
     def _rows(self, documents: NDArray[np.int64]) -> NDArray[np.float32]:
         return np.asarray(self._x_MD[documents], dtype=np.float32)

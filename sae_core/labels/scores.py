@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+import scipy.sparse as sp
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -87,11 +88,14 @@ def measure(positives: NDArray[np.float32], negatives: NDArray[np.float32]) -> S
     return Score(value, low, high, len(positives) + len(negatives))
 
 
-def auc(positives: NDArray[np.float32], negatives: NDArray[np.float32]) -> NDArray[np.float64]:
+def auc(positives: NDArray[np.floating], negatives: NDArray[np.floating]) -> NDArray[np.float64]:
     """Probability that a positive is ranked above a negative, ties half, along the last axis.
 
-    0.5 is chance and 1 perfect. Shapes (..., P) and (..., Q); the result has the leading axes.
+    0.5 is chance (and the answer where there is nothing to rank), 1 perfect. Shapes (..., P) and
+    (..., Q); the result has the leading axes.
     """
+    if 0 in (positives.shape[-1], negatives.shape[-1]):
+        return np.full(positives.shape[:-1], 0.5)
     difference = positives[..., :, None] - negatives[..., None, :]
     return np.asarray(((difference > 0) + 0.5 * (difference == 0)).mean(axis=(-1, -2)))
 
@@ -128,24 +132,23 @@ class WordPredictor:
     """BM25 of a label's words in a document: a predictor that needs no embeddings."""
 
     def __init__(self, tokens: Tokens) -> None:
-        self._tokens = tokens
-        self._normal_T = tokens.normal_W[tokens.word_T] if len(tokens.words) else tokens.word_T
+        n_documents = len(tokens.document_ptr) - 1
+        n_words = int(tokens.normal_W.max(initial=-1)) + 1
+        normal_T = tokens.normal_W[tokens.word_T]
+        counts = sp.csr_matrix(
+            (np.ones(len(normal_T), dtype=np.float32), normal_T, tokens.document_ptr),
+            shape=(n_documents, n_words),
+        )
+        counts.sum_duplicates()
+        n_with = np.bincount(counts.indices, minlength=n_words)
+        self._rarity = np.log(1 + (n_documents - n_with + 0.5) / (n_with + 0.5))
         lengths = np.diff(tokens.document_ptr)
-        self._penalty = 1 - BM25_B + BM25_B * lengths / max(float(lengths.mean()), 1)
-        documents = np.repeat(np.arange(len(lengths)), lengths)
-        n_words = int(self._normal_T.max(initial=-1)) + 1
-        pairs = np.unique(documents * n_words + self._normal_T)
-        n_with = np.bincount(pairs % max(n_words, 1), minlength=n_words)
-        self._rarity = np.log(1 + (len(lengths) - n_with + 0.5) / (n_with + 0.5))
+        penalty = BM25_K * (1 - BM25_B + BM25_B * lengths / max(float(lengths.mean()), 1))
+        counts.data *= (BM25_K + 1) / (counts.data + np.repeat(penalty, np.diff(counts.indptr)))
+        self._saturated = counts
 
     def predict(self, words: Sequence[int], documents: NDArray[np.int64]) -> NDArray[np.float32]:
         """BM25 of words (normal forms) in each document."""
-        scores = np.zeros(len(documents), dtype=np.float32)
-        for at, document in enumerate(documents):
-            span = slice(self._tokens.document_ptr[document], self._tokens.document_ptr[document + 1])
-            text = self._normal_T[span]
-            for word in set(words):
-                count = np.count_nonzero(text == word)
-                saturated = count * (BM25_K + 1) / (count + BM25_K * self._penalty[document])
-                scores[at] += self._rarity[word] * saturated
-        return scores
+        columns = sorted(set(words))
+        saturated = self._saturated[documents][:, columns]
+        return np.asarray(saturated @ self._rarity[columns], dtype=np.float32)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import re
+import unicodedata
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 SPACE, HYPHEN, BREAK = 0, 1, 2  # what stands after a token
 MIN_SEEN = 8  # occurrences of a word before its habits count
 LEANS = 0.85  # share of occurrences in which a content word comes next: ends no phrase
+LEANS_ALONE = 0.6  # the same, for a word that looks like an adjective: is no phrase
+ADJECTIVES = ("al", "ic", "ive", "ous", "ary", "ar", "able", "ible", "less", "ing")  # endings
+TO = 0.2  # share in which "to" comes before: a verb, which begins and ends none
 FOLLOWS = 0.92  # share in which one comes before: begins none
 MAX_LETTERS = 30
 MAX_PREFIXES = 3
@@ -32,91 +36,93 @@ LONG = 4  # letters, beyond which -ly and -ed are endings
 # Function words, and words that texts about research or about code use whatever their subject.
 # A phrase neither begins nor ends with one.
 _STOP = """
-a ability able about above abstract account accounts accurate achieve achieved achieves achieving acquired
-across actual actually add added addition additional additionally address addressed addresses adopt adopted
-advance advances advantage affect affected after again against agree agreement aim aims al all allow allowed
-allowing allows almost alone along already also alternative although always am among amongst amount an
-analyse analysed analyze analyzed analyzing and another any anything apart appear appears applicable applied
-applies apply applying appropriate approximately april are aren't arg args argue argument arguments around
-article arxiv as aspect aspects assess assessed associated assume assumed assuming assumption at attempt
-attribute attributes august author authors available average aware away based baseline basic basis be became
-because become becomes been before begin behind being believed below benefit besides best better between
-beyond bool boolean both broad build but by calculate calculated calculating calculation calculations
-callable called came can cannot capable carried carry cause caused causes causing certain challenge
-challenges challenging changed changing characterise characteristic characteristics characterize
-characterized choice choose chosen classmethod clear clearly close closely cls com combination combine
-combined combining come commonly compare compared comparing comparison complete completely comprehensive
-compute computed conclude conclusion conclusions conducted confirm confirmed confirms consequence
-consequences consider considerable considerably consideration considered considering considers consist
-consistent consists constitute construct constructed constructor contain contained containing contains
-contrary contrast contribute contribution contributions convenience correct correctly correspond
-corresponding corresponds could cover covers create created creates crucial current currently deal december
-decrease decreased decreases deeper default defaults define defined defines definition degree demonstrate
+a ability able about above abstract according account accounts accurate achieve achieved achieves achieving
+acquired across actual actually adapting add added addition additional additionally address addressed
+addresses addressing adopt adopted advance advances advantage affect affected after again against agree
+agreement aim aims al all allow allowed allowing allows almost alone along already also alternative although
+always am among amongst amount an analyse analysed analyze analyzed analyzing and another any anything apart
+appear appears applicable applied applies apply applying appropriate approximately april are aren't arg args
+argue argument arguments around article arxiv as aspect aspects assess assessed assessing associated assume
+assumed assuming assumption at attempt attribute attributes august author authors available average aware
+away based baseline basic basis be became because become becomes been before begin behind being believed
+below benefit besides better between beyond bool boolean both broad build but by calculate calculated
+calculating calculation calculations callable called calls came can cannot capabilities capability capable
+carried carry cause caused causes causing certain challenge challenges challenging changed changing
+characterise characteristic characteristics characterize characterized choice choose chosen classmethod
+clear clearly close closely closer cls com combination combine combined combining come common commonly
+comparable compare compared comparing comparison completely comprehensive compute computed conclude
+conclusion conclusions conducted confirm confirmed confirms consequence consequences consider considerable
+considerably consideration considered considering considers consist consistent consists constitute constrain
+constrains construct constructed constructor contain contained containing contains contrary contrast
+contribute contribution contributions convenience correct correctly correspond corresponding corresponds
+could cover covers create created creates creating creation crucial current currently deal december decrease
+decreased decreases deeper default defaults define defined defines definition degree demonstrate
 demonstrated demonstrates demonstrating depend dependent depending depends deprecated derive derived derives
 deriving describe described describes describing designed desired detail detailed details detect detected
-detecting determination determine determined determines determining develop developed developing dict did
-differ different difficult direct directly discover discovered discuss discussed discusses discussion
-discussions display distinct do docstring documentation does doesn't doi doing domain don't done down draw
-due during e.g each easily easy effective effectively efficient efficiently effort eg either elements else
-elsewhere employ employed employing enable enabled enables enabling enhance enhanced enough ensure entire
-especially essential establish established estimated estimating et etc evaluate evaluated evaluating even
-ever every everything evidence evident examine examined example examples exceed excellent except exhibit
-exhibits exist existence existing exists expect expected experimental experimentally explain explained
-explaining explains explicit explicitly explore explored explores exploring express extend extended extends
-extensive extent extracted extremely face fact fail fails fairly false far favour february few fewer figure
-final finally find finding findings finds first float focus focused focuses focusing follow followed
-following follows for form formed former forms formulate forth found four frequently from full func
-fundamental further furthermore future gain gave general generally generate generated generates generating
-get gets getting give given gives giving go goal goals goes going gone good got great growing had half
-handle has have having he help helps hence her here hers high higher highest highly him his hitherto hold
-holds hook how however http https i i.e idea identified identifies identify identifying ie if illustrate
-illustrated implement implemented implementing implication implications implied implies imply importance
-important importantly impose improve improved improvement improvements improves improving in include
-included includes including incorporate incorporating increase increased increases increasing increasingly
-indeed independently indicate indicated indicates indicating indication individual inform init initial
-inside insight insights inspired instead int integer interest interested interesting interpret
-interpretation interpreted into introduce introduced introduces introducing introduction investigate
-investigated investigates investigating investigation invoked involve involved involves involving is isn't
-issues it item items its itself january july june just keep kept key keyword keywords kind kinds known kwarg
-kwargs lack large largely larger largest last later latest latter lead leading leads least led less lest let
-like likely limitation limitations limited literature little long longer look low lower lowest made main
-mainly major majority make makes making manner many march may maybe me meaning meanwhile measure measured
-measuring mention might mine modelled moderate modern modified more moreover most mostly motivate motivated
-much must my name namely names naturally near nearly necessary need needed needs neither never nevertheless
-new newly next no nobody none nor normal not notable note noted nothing novel november now nowhere null
-numerous obtain obtained obtaining obvious occur occurred occurring occurs october of off offer offers often
-on once one ones only onto open opposite optional or order ordinary org original other others otherwise our
-ours out outcome outcomes outline outperform outperforms over overall override overview own paper papers
-param params part partial partially particular particularly pass passed passing past people per perform
-performed performing performs perhaps perspective place play played plays please poorly popular possibility
-possible possibly potentially practical precise precisely predict predicted predicting predicts presence
-present presentation presented presenting presents previous previously primarily prior proceedings produce
-produced produces producing progress promising proof property propose proposed proposes proposing prospects
-prove proved proven provide provided provides providing purpose purposes put quantify quantitative question
-questions quickly quite raise raised raises ranging rather reach reached readily real realistic really
+detecting determination determine determined determines determining develop developed developing deviates
+dict did differ different difficult directly discover discovered discuss discussed discusses discussion
+discussions display distinct do docstring documentation does doesn't doi doing domain dominant don't done
+down draw due during e.g each easily easy effective effectively efficient efficiently effort eg either
+elements else elsewhere employ employed employing enable enabled enables enabling enhance enhanced enough
+ensure ensuring entire especially essential establish established estimated estimating et etc evaluate
+evaluated evaluating even ever every everything evidence evident examine examined example examples exceed
+excellent except exhibit exhibits exist existence existing exists exiting exits expect expected experimental
+experimentally explain explained explaining explains explicit explicitly exploiting explore explored
+explores exploring express extend extended extends extensive extent extracted extremely face facilitate
+facilitates fact fail fails fairly false far favour february few fewer figure finally find finding findings
+finds float focus focused focuses focusing follow followed following follows for form formed former forms
+formulate forth found four frequently from func further furthermore future gain gave generally generate
+generated generates generating get gets getting github github.com give given gives giving go goal goals goes
+going gone got great greater growing had half handle has have having he help helps hence her here hers
+highest highly him his hitherto hold holds hook how however http https i i.e idea identified identifies
+identify identifying ie if illustrate illustrated implement implemented implementing implication
+implications implied implies imply importance important importantly impose impressive improve improved
+improvement improvements improves improving in include included includes including incorporate incorporating
+increase increased increases increasing increasingly indeed independently indicate indicated indicates
+indicating indication individual inform inherit inherits init initial inside insight insights inspired
+instead int integer interest interested interesting interpret interpretation interpreted into introduce
+introduced introduces introducing introduction investigate investigated investigates investigating
+investigation invoked involve involved involves involving is isn't issues it item items its itself january
+july june just keep kept key keyword keywords kind kinds known kwarg kwargs lack largely larger largest last
+later latest latter lead leading leads least led less lest let letter leveraging like likely limitation
+limitations limited literature little longer look lowest made main mainly major majority make makes making
+manner many march may maybe me meaning meanwhile measure measured measuring mention might mine modelled
+moderate modern modified more moreover most mostly motivate motivated much must my name namely names
+naturally near nearly necessary need needed needs neither never nevertheless new newly next no nobody none
+nor not notable note noted nothing novel november now nowhere numerous observe observes obtain obtained
+obtaining obvious occur occurred occurring occurs october of off offer offers often on once one ones only
+onto opposite optional or order ordinary org original originating other others otherwise our ours out
+outcome outcomes outline outperform outperforms over overall override overview own paper papers param params
+part partially particular particularly pass passed passing past people per perform performed performing
+performs perhaps perspective place play played plays please poorly popular possibility possible possibly
+potentially powerful practical precise precisely predict predicted predicting predicts preparing presence
+present presentation presented presenting presents previous previously primarily prior probing proceedings
+produce produced produces producing progress promising proof property propose proposed proposes proposing
+prospects prove proved proven provide provided provides providing purpose purposes put quantify quantitative
+question questions quickly quite raise raised raises ranging rather reach reached readily realistic really
 reason reasonable recent recently recognized reduce reduced reduces reducing refer reference regarding
-related relative relatively relevant reliable rely remain remaining remains remarkable report reported
-reports represent represented representing represents require required requirement requirements requires
-requiring researchers respect respectively response responsible result resulting results return returned
-returning returns reveal revealed reveals review reviewed reviews right rise robust roughly run same satisfy
-say says second section see seem seemed seeming seems seen select selected selection self separate september
-series serve set sets several severe shape she short should show showed showing shown shows significance
-significant significantly similar similarly simple simpler simplest simply simultaneous simultaneously since
-single situation situations slightly small smaller smallest so so-called solely solve solved solving some
-something sometimes somewhat soon specific specifically spite standard start state-of-the-art static still
-str strong stronger strongest strongly studied studying subclass subclasses subsequent subsequently
-substantial substantially success successful successfully such sufficient sufficiently suggest suggested
-suggesting suggests suitable summarise summarised summarize summarized summary super support supported
-supporting supports suppose surprising systematic systematically take taken takes taking tend tested than
-thank that the their theirs them themselves then theoretical theoretically there thereby therefore these
-they think third this those though three through throughout thus title to today todo together too top topic
-topics total toward towards traditional treat treated true two typical typically typing ultimately unable
-unclear under underlying understand understanding understood unique unknown unless unlike unlikely until up
-upon us usage use used useful user uses using usual usually utility utilize valid validate validated
-validation valuable variety various vary varying verified verify versionadded versionchanged very via vs
-want was way ways we weak well went were what whatever when whenever where whereas whereby wherein wherever
-whether which while who whole whom whose why wide wide-ranging widely will with within without working worse
-worth would www year years yes yet yield yielded yielding yields you your zero
+related relative relatively relevant reliable rely remain remaining remains remarkable removing report
+reported reports represent represented representing represents reproduce reproduces require required
+requirement requirements requires requiring researchers respect respectively response responsible result
+resulting results rethinking return returned returning returns reveal revealed reveals review reviewed
+reviews revisiting right rise robust roughly run same satisfy say says section see seem seemed seeming seems
+seen select selected selection self sensitive separate september series serve set sets several severe shape
+she should show showed showing shown shows significance significant significantly similar similarly simpler
+simplest simply simultaneous simultaneously since situation situations slightly smaller smallest so
+so-called solely solve solved solving some something sometimes somewhat soon specific specifically spite
+start state-of-the-art still str stronger strongest strongly studied studying subclass subclasses subsequent
+subsequently substantial substantially success successful successfully such sufficient sufficiently suggest
+suggested suggesting suggests suitable summarise summarised summarize summarized summary super support
+supported supporting supports suppose surprising surrounding systematic systematically take taken takes
+taking tend tested than thank that the their theirs them themselves then theoretical theoretically there
+thereby therefore these they think this those though three through throughout thus title to today todo
+together too top topic topics toward towards trace traditional treat treated true turn two typical typically
+typing ultimately unable unclear under underlying understand understanding understood unique unknown unless
+unlike unlikely until up upon us usage use used useful user uses using usual usually utility utilize valid
+validate validated validation valuable variety various vary varying verified verify versionadded
+versionchanged very via vs want was ways we well went were what whatever when whenever where whereas whereby
+wherein wherever whether which while who whole whom whose why wide wide-ranging widely will with within
+without working worse worth would written www year years yes yet yield yielded yielding yields you your
 """
 # Words that may end a phrase ("field theory", "loss function") but neither begin nor be one.
 _HEADS = """
@@ -129,39 +135,50 @@ issue iterable knowledge level levels library limit limits line lines list lists
 mechanism mechanisms method methodology methods model modeling modelling models module modules motivation
 nature number numbers object objective objects option options origin output outputs package parameter
 parameters performance period phenomena phenomenon point points potential potentials practice prediction
-predictions problem problems procedure procedures process processes quality quantities quantity range ranges
-rate rates ratio region regions relation relations relationship representation representations research role
-sample samples scale scales scenario scenarios scheme schemes scope setting settings share side size
-solution solutions source sources stage stages state strategies strategy string strings structure structures
-studies study subject survey surveys system systems table task tasks technique techniques term terms test
-testing tests theories theory time times tool tools treatment tuple tuples type types uncertainties
-uncertainty union value values variable variables version view warning warnings work works world
+predictions principle problem problems procedure procedures process processes quality quantities quantity
+range ranges rate rates ratio region regions relation relations relationship representation representations
+research role sample samples scale scales scenario scenarios scheme schemes scope setting settings share
+side size solution solutions source sources stage stages state strategies strategy string strings structure
+structures studies study subject survey surveys system systems table task tasks technique techniques term
+terms test testing tests theories theory time times tool tools treatment tuple tuples type types
+uncertainties uncertainty union value values variable variables version view warning warnings way work works
+world
+"""
+# Words that may begin a phrase ("weak lensing", "standard model") but neither end nor be one.
+_MODIFIERS = """
+best complete deep direct final first full fundamental general good high higher large long low lower null
+open partial real second short simple single small standard static strong third total weak zero
 """
 # Words that may begin or end a phrase but say nothing alone.
 _NOT_ALONE = """
-accuracy active activity algorithm algorithms array arrays background body bound boundary bounds cell cells
-central classification coefficient coefficients complex component components computation computational
-conditions configuration constraint constraints control correlation correlations critical density detections
-diagram dimension dimensional direction discovery disease distance distribution distributions dynamic
-dynamics early edge emission energies energy environment environments equation equations error errors event
-events evolution expansion expression field fields file files fit flow fluctuations fluid formalism format
-formation formula fraction free frequency gene genes global growth image images independent index
-interaction interactions kernel late law learning length linear local loss luminous map maps mass masses
-massive matrix maximum mean mechanics mode modes momentum motion multiple network networks node noise non
-nonlinear observables observation observational observations observed observing operation operations
-operator operators optimal optimization orders pair pairs parameterization parametric particle particles
-path paths patient patients pattern patterns phase physical physics plane population populations position
-power precision primary probability production profile profiles program projects properties proposal protein
-proteins query radial random rank reaction reconstruction resolution rest rich risk rotation science
-sensitivity sequence signal signals signature signatures simulation simulations solver space spatial spectra
-spectral spectrum speed stability stable states statistic statistical statistics step steps strength surface
-symmetric symmetry target temperature temporal tensor tensors text thermal training transfer transformation
-transition transport tree trial uniform unit units universal update variation variations vector vectors
-velocity volume weight weights width window words
+accuracy action active activity algorithm algorithms approximation approximations array arrays assumption
+background body bound boundary bounds cell cells central classification coefficient coefficients complex
+component components computation computational concept conditions configuration constraint constraints
+control coordinates corrections correlation correlations critical decision density detections deviation
+deviations diagram dimension dimensional direction discovery disease distance distribution distributions
+dynamic dynamics early edge eight emission energies energy environment environments equation equations error
+errors event events evolution expansion expression expressions extraction field fields file files fit five
+flow fluctuations fluid formalism format formation formula fraction free frequency gene generalization
+generation genes global growth hundred image images independent index integration interaction interactions
+kernel late law learning length linear local loss luminous map maps mass masses massive material matrix
+maximum mean mechanics medium mode modes momentum motion multiple network networks nine node noise non
+nonlinear normal numerical objectives observables observation observational observations observed observing
+operation operations operator operators optimal optimization orders pair pairs parameterization parametric
+particle particles path paths patient patients pattern patterns phase physical physics plane population
+populations position power precision primary probability production profile profiles program projects
+properties proposal protein proteins query radial random rank reaction reconstruction release resolution
+responses rest rich risk rotation rule science scientific sensitivity sequence seven signal signals
+signature signatures simulation simulations six solver space spatial spectra spectral spectrum speed
+stability stable states statistic statistical statistics step steps strength sum surface surrogate symmetric
+symmetry target temperature temporal ten tensor tensors text thermal thousand training transfer
+transformation transition transport tree trial truncation uniform unit units universal update variation
+variations vector vectors velocity volume weight weights width window words
 """
 # Stop words that may stand inside a phrase.
 _INSIDE = "of to in for on from the and with at"
-STOP, HEADS, NOT_ALONE, INSIDE = (frozenset(words.split()) for words in (_STOP, _HEADS, _NOT_ALONE, _INSIDE))
+STOP, HEADS, MODIFIERS, NOT_ALONE, INSIDE = (
+    frozenset(words.split()) for words in (_STOP, _HEADS, _MODIFIERS, _NOT_ALONE, _INSIDE)
+)
 
 _LETTERS = """
 alpha beta gamma delta epsilon zeta eta theta kappa lambda mu nu xi pi rho sigma tau phi chi psi omega
@@ -170,6 +187,8 @@ GREEK = dict(zip(_LETTERS.split(), "αβγδεζηθκλμνξπρστφχψω",
 GREEK |= {name.capitalize(): letter.upper() for name, letter in GREEK.items()}
 _TEX_GREEK = re.compile(r"\\(?:var)?(" + "|".join(sorted(GREEK, key=len, reverse=True)) + r")(?![a-zA-Z])\s?")
 _TEX_FONT = re.compile(r"\\(?:rm|it|bf|em|emph|text\w*|math\w+|mbox)(?![a-zA-Z])\s?")
+_ADDRESS = re.compile(r"\b(?:https?://|www\.)\S+")
+_TEX_ACCENT = re.compile(r"\\['`^\"~=.](?:\{([a-zA-Z])\}|([a-zA-Z]))")
 _TEX_COMMAND = re.compile(r"\\[a-zA-Z]+|\\.")
 _TEX_MARKS = str.maketrans("", "", "${}^_")
 _MATHS = re.compile(r"\$[^$]{0,200}\$")
@@ -177,7 +196,7 @@ _CODE_LINE = re.compile(r"^\s*(?:>>>|\.\.\. ).*$", re.MULTILINE)
 _FIELD = re.compile(r":(?:param|type|raises?|returns?|rtype|ivar|cvar)\b[^:\n]*:")
 _ROLE = re.compile(r":(?:\w+:)?\w+:`")
 _DIRECTIVE = re.compile(r"\.\.\s+[\w-]+::")
-_WORD = re.compile(r"[^\W_]+(?:[.'’_]+[^\W_]+)*")
+_WORD = re.compile(r"[^\W_]+(?:[.'’_+]+[^\W_]+)*")
 _GAPS = {" ": SPACE, "\n": SPACE, "-": HYPHEN, "‐": HYPHEN, "‑": HYPHEN, "–": HYPHEN, "~": SPACE}
 _CAMEL = re.compile(r"[A-Z]+(?![a-z])|[A-Z][a-z]+|[a-z]+|\d+")
 
@@ -249,11 +268,14 @@ def _cut(text: str) -> Iterator[tuple[str, int]]:
 
 
 def _tidy(text: str) -> str:
-    """Without the commands of TeX and reStructuredText and without lines of code."""
+    """Without the commands of TeX and reStructuredText, addresses and lines of code."""
     if "$" in text or "\\" in text:
         text = _TEX_GREEK.sub(lambda match: GREEK[match[1]], text)
+        text = _TEX_ACCENT.sub(r"\1\2", text)  # the letter without its accent: the common spelling
         text = _TEX_COMMAND.sub(" | ", _TEX_FONT.sub("", text))
         text = _MATHS.sub(lambda match: match[0].translate(_TEX_MARKS), text)
+    if "://" in text or "www." in text:
+        text = _ADDRESS.sub(" | ", text)
     if "`" in text or ":" in text or ">>>" in text:
         text = _FIELD.sub(" | ", _ROLE.sub("`", _DIRECTIVE.sub(" | ", _CODE_LINE.sub("|", text))))
     return text
@@ -279,14 +301,18 @@ def _spell(word: str, gap: int) -> Iterator[tuple[str, int]]:
 
 
 def _normal_forms(words: Sequence[str]) -> NDArray[np.int32]:
-    """Lower case, and singular where the corpus has the singular too."""
-    lowered = [word.lower() for word in words]
+    """Lower case without accents, and singular where the corpus has the singular too."""
+    lowered = [word.lower() if word.isascii() else _plain(word.lower()) for word in words]
     known = set(lowered)
     numbers: dict[str, int] = {}
     normal = np.empty(len(words), dtype=np.int32)
     for at, word in enumerate(lowered):
         normal[at] = numbers.setdefault(_singular(word, known), len(numbers))
     return normal
+
+
+def _plain(word: str) -> str:
+    return "".join(c for c in unicodedata.normalize("NFD", word) if not unicodedata.combining(c))
 
 
 def _singular(word: str, known: set[str]) -> str:
@@ -333,16 +359,19 @@ def _permissions(
     fits = which(lambda word: len(word) <= MAX_LETTERS or "." in word)
     lettered = which(lambda word: any(map(str.isalpha, word)))
     content = fits & lettered & ~which(lambda word: word.lower() in STOP)
-    leans, follows = _habits(content, normal_W, word_T, gap_T)
+    habits = _habits(words, content, normal_W, word_T, gap_T)
+    leans, follows, is_verb = habits.leans > LEANS, habits.follows > FOLLOWS, habits.infinitive > TO
     long_enough = which(lambda word: len(word) > 1 or word.isupper())
     is_name = which(lambda word: word.isupper() or "." in word or "_" in word)
     adverb = which(lambda word: len(word) > LONG and word.lower().endswith("ly"))
     participle = which(lambda word: len(word) > LONG and word.lower().endswith("ed") and word != "infrared")
     head = which(lambda word: word.lower() in HEADS)
     number = which(lambda word: len(word) == 2 and word.isdigit())  # noqa: PLR2004 (as in 21 cm)
-    begin = (content & long_enough & ~follows & ~adverb & ~head) | number
-    end = content & long_enough & (~leans | is_name) & ~adverb & ~participle
+    begin = (content & long_enough & ~follows & ~is_verb & ~adverb & ~head) | number
+    end = content & long_enough & (~leans | is_name) & ~is_verb & ~adverb & ~participle
+    end &= ~which(lambda word: word.lower() in MODIFIERS)
     weak = which(lambda word: word.lower() in NOT_ALONE or len(word) < (2 if word.isupper() else 3))
+    weak |= which(lambda word: word.lower().endswith(ADJECTIVES)) & (habits.leans > LEANS_ALONE)
     return {
         "is_content_W": content,
         "may_begin_W": begin,
@@ -352,17 +381,30 @@ def _permissions(
     }
 
 
+@dataclass(frozen=True)
+class _Habits:
+    """Shares of a word's occurrences, (W,); 0 for words that are too rare to have habits."""
+
+    leans: NDArray[np.float64]  # a content word comes next
+    follows: NDArray[np.float64]  # a content word comes before
+    infinitive: NDArray[np.float64]  # "to" comes before
+
+
 def _habits(
+    words: Sequence[str],
     is_content_W: NDArray[np.bool_],
     normal_W: NDArray[np.int32],
     word_T: NDArray[np.int32],
     gap_T: NDArray[np.uint8],
-) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Words that lean on the next word, and words that follow another one, nearly always."""
+) -> _Habits:
     n = int(normal_W.max(initial=-1)) + 1
-    seen = np.bincount(normal_W[word_T], minlength=n)
+    normal_T = normal_W[word_T]
+    seen = np.bincount(normal_T, minlength=n)
+    is_to_W = np.array([word == "to" for word in words], dtype=np.bool_)
     joined = (gap_T[:-1] != BREAK) & is_content_W[word_T[:-1]] & is_content_W[word_T[1:]]
-    leans = np.bincount(normal_W[word_T[:-1][joined]], minlength=n)
-    follows = np.bincount(normal_W[word_T[1:][joined]], minlength=n)
-    enough = seen >= MIN_SEEN
-    return (enough & (leans > LEANS * seen))[normal_W], (enough & (follows > FOLLOWS * seen))[normal_W]
+    after_to = (gap_T[:-1] != BREAK) & is_to_W[word_T[:-1]]
+    shares = [
+        np.where(seen >= MIN_SEEN, np.bincount(found, minlength=n) / np.maximum(seen, 1), 0)[normal_W]
+        for found in (normal_T[:-1][joined], normal_T[1:][joined], normal_T[1:][after_to])
+    ]
+    return _Habits(*shares)

@@ -1,0 +1,419 @@
+"""Labels: phrases are whole and readable, name what was planted, and are scored on documents kept aside."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sae_core.codes import Codes, encode_codes, make_codes
+from sae_core.corpus import Document
+from sae_core.errors import EmbeddingError
+from sae_core.features import FeatureTable, describe
+from sae_core.labels import Label
+from sae_core.labels.mining import Candidate, Phrases, find_phrases, mine
+from sae_core.labels.phrases import Choice, label_features, tell_apart
+from sae_core.labels.scores import (
+    MIN_SCORED,
+    Split,
+    WordPredictor,
+    auc,
+    interval,
+    measure,
+    split_documents,
+)
+from sae_core.labels.words import tokenise
+from sae_core.sae import SAE
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+def document(number: int, title: str, abstract: str) -> Document:
+    return Document(id=str(number), title=title, abstract=abstract)
+
+
+def phrases_of(*texts: str | tuple[str, str]) -> Phrases:
+    """Phrases of documents given as abstracts, or as (title, abstract)."""
+    pairs = [("", text) if isinstance(text, str) else text for text in texts]
+    return find_phrases(tokenise([document(at, *pair) for at, pair in enumerate(pairs)]))
+
+
+def found_in(*texts: str | tuple[str, str]) -> set[str]:
+    """All phrases of some documents, as they would be shown."""
+    phrases = phrases_of(*texts)
+    every = np.arange(len(phrases.phrase_E))
+    return {phrases.text(p, every[phrases.phrase_E == p]) for p in range(len(phrases.length_P))}
+
+
+# --- words and phrases ------------------------------------------------------------------------------
+
+
+def test_a_phrase_neither_begins_nor_ends_with_a_stop_word() -> None:
+    found = found_in(
+        "We present the equation of state of neutron stars in this paper, and it returns the pressure."
+    )
+    assert "equation of state" in found
+    assert "neutron stars" in found
+    for phrase in found:
+        first, last = phrase.split()[0].lower(), phrase.split()[-1].lower()
+        assert first not in {"we", "present", "the", "of", "in", "this", "and", "returns"}
+        assert last not in {"we", "present", "the", "of", "in", "this", "and", "returns"}
+
+
+def test_punctuation_ends_a_phrase() -> None:
+    found = found_in("Dust grains, molecular clouds (giant planets) evolve. Quasars shine.")
+    assert {"dust grains", "molecular clouds", "giant planets", "quasars"} <= {p.lower() for p in found}
+    assert not {p.lower() for p in found} & {"grains molecular", "clouds giant", "evolve quasars"}
+
+
+def test_a_hyphenated_compound_is_never_cut() -> None:
+    found = found_in("A gamma-ray burst. The k-means clustering. Few-shot prompting helps.")
+    assert {"gamma-ray burst", "gamma-ray", "k-means clustering", "k-means"} <= found
+    assert not found & {"ray burst", "ray", "means clustering", "shot prompting", "k", "gamma"}
+
+
+def test_singular_and_plural_and_hyphens_are_one_phrase() -> None:
+    phrases = phrases_of(
+        "Gamma-ray bursts.", "A gamma ray burst.", "Two gamma-ray bursts, galaxies.", "galaxy"
+    )
+    numbers = range(len(phrases.length_P))
+    texts = [phrases.text(p, np.flatnonzero(phrases.phrase_E == p)) for p in numbers]
+    counts = dict(zip(texts, phrases.n_documents_P, strict=True))
+    assert counts["gamma-ray bursts"] == 3
+    assert len([text for text in texts if text.lower() in {"galaxy", "galaxies"}]) == 1
+
+
+def test_a_plural_without_a_singular_keeps_its_s() -> None:
+    assert "physics" not in found_in("astrophysics of gas")
+    assert {"astrophysics", "gas"} <= found_in("astrophysics of gas")
+
+
+def test_case_is_that_of_running_text_not_of_titles() -> None:
+    texts = [
+        ("Dark Matter Halos Around CMB Lenses", "We find that dark matter halos lens the CMB."),
+        ("Dark Matter Halos", "Here dark matter halos bend the CMB near the Milky Way."),
+        ("More On Dark Matter Halos", "Nearby dark matter halos and the CMB over the Milky Way."),
+    ]
+    found = found_in(*texts)
+    assert {"dark matter halos", "CMB", "Milky Way"} <= found
+    assert not found & {"Dark Matter Halos", "cmb", "milky way"}
+
+
+def test_a_word_that_leans_on_the_next_ends_no_phrase_and_one_that_follows_begins_none() -> None:
+    abstracts = [f"Here a supermassive black hole was seen, {n} gas clouds." for n in range(12)]
+    found = found_in(*abstracts)
+    assert "supermassive black hole" in found
+    assert not found & {"supermassive", "supermassive black", "black", "hole"}
+
+
+def test_commands_of_tex_are_not_words_and_greek_letters_are_letters() -> None:
+    found = found_in(
+        r"The H$\alpha$ emission of $\Lambda$CDM at $\sqrt{s}$ near M$_{\odot}$ and Schr\"odinger."
+    )
+    assert {"Hα emission", "ΛCDM", "Schrodinger"} <= found
+    assert not {word for phrase in found for word in phrase.split()} & {"alpha", "sqrt", "odot", "Lambda"}
+
+
+def test_docstrings_give_qualified_names_and_the_words_of_the_last_part() -> None:
+    docstring = (
+        "Returns the probability density of a :class:`~scipy.stats.rv_continuous`.\n\n"
+        ":param loc: the location\n\n>>> scipy_secret_call()\n\nParameters\n----------\nx : array_like"
+    )
+    found = found_in(("scipy.stats.MultivariateNormal", docstring))
+    assert {"probability density", "scipy.stats", "scipy.stats.MultivariateNormal"} <= found
+    assert "multivariate normal" in found
+    assert not {phrase for phrase in found if "secret" in phrase or "class" in phrase or "param" in phrase}
+
+
+def test_addresses_are_not_words() -> None:
+    assert found_in("Code at https://github.com/user/galaxies and www.example.org for quasars.") == {
+        "quasars"
+    }
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.text(max_size=80), max_size=5))
+def test_any_text_can_be_cut(texts: list[str]) -> None:
+    for phrase in found_in(*texts):
+        assert phrase == phrase.strip() != ""
+        assert len(phrase.split()) <= 4
+
+
+# --- mining -----------------------------------------------------------------------------------------
+
+
+def test_mining_prefers_what_the_near_misses_lack_and_drops_fragments() -> None:
+    positives = [f"Weak gravitational lensing by galaxies in clusters number{n}." for n in range(6)]
+    negatives = [f"Clusters of galaxies with gas number{n + 10}." for n in range(6)]
+    other = [f"Solar flares and sunspots number{n + 20}." for n in range(20)]
+    phrases = phrases_of(*positives, *negatives, *other)
+    candidates = mine(phrases, np.arange(6), np.arange(6, 12), 10)
+    texts = [candidate.text.lower() for candidate in candidates]
+    assert texts[0].startswith("weak gravitational lensing")
+    assert "gravitational lensing" not in texts
+    assert "lensing" not in texts
+    contrasts = [candidate.contrast for candidate in candidates]
+    assert contrasts == sorted(contrasts, reverse=True)
+
+
+def test_mining_documents_without_words_finds_nothing() -> None:
+    assert mine(phrases_of("the of and", "...", "galaxies"), np.array([0, 1]), np.array([2]), 5) == []
+
+
+# --- scores -----------------------------------------------------------------------------------------
+
+
+def test_auc_is_the_share_of_pairs_in_the_right_order() -> None:
+    assert auc(np.array([3.0, 1.0]), np.array([2.0, 1.0])) == pytest.approx((1 + 1 + 0 + 0.5) / 4)
+    assert auc(np.array([2.0]), np.array([1.0])) == 1
+    assert auc(np.array([1.0, 1.0]), np.array([1.0])) == 0.5
+
+
+def test_auc_of_several_predictors_at_once_is_that_of_each() -> None:
+    rng = np.random.default_rng(0)
+    positives, negatives = rng.normal(size=(4, 7)), rng.normal(size=(4, 9))
+    each = [float(auc(p, n)) for p, n in zip(positives, negatives, strict=True)]
+    assert auc(positives, negatives) == pytest.approx(each)
+
+
+def test_the_interval_has_a_width_at_a_perfect_score_and_narrows_with_n() -> None:
+    low, high = interval(1.0, 30, 30)
+    assert high == pytest.approx(1)
+    assert 0.85 < low < 0.97
+    assert interval(1.0, 10, 10)[0] < low
+    assert interval(0.0, 30, 30) == pytest.approx((0, 1 - low))
+
+
+@given(st.floats(0, 1), st.integers(MIN_SCORED, 60), st.integers(MIN_SCORED, 60))
+def test_an_interval_holds_its_score_and_stays_between_0_and_1(value: float, n: int, m: int) -> None:
+    low, high = interval(value, n, m)
+    assert 0 <= low <= value + 1e-9
+    assert value - 1e-9 <= high <= 1
+
+
+def test_the_interval_covers_the_true_auc_about_95_times_in_100() -> None:
+    """Normal predictors one standard deviation apart have AUC .760."""
+    rng = np.random.default_rng(1)
+    covered = 0
+    for _ in range(400):
+        value = float(auc(rng.normal(1, 1, 30), rng.normal(0, 1, 30)))
+        low, high = interval(value, 30, 30)
+        covered += low <= 0.7602 <= high
+    assert 0.92 < covered / 400 < 0.99
+
+
+def test_too_few_documents_have_no_score() -> None:
+    assert measure(np.ones(MIN_SCORED - 1, np.float32), np.zeros(30, np.float32)) is None
+    assert measure(np.ones(30, np.float32), np.zeros(MIN_SCORED - 1, np.float32)) is None
+    score = measure(np.ones(MIN_SCORED, np.float32), np.zeros(30, np.float32))
+    assert score is not None
+    assert (score.auc, score.n) == (1, MIN_SCORED + 30)
+
+
+def test_words_predict_the_documents_that_have_them_rare_words_most() -> None:
+    texts = ["galaxy lensing", "galaxy cluster", "galaxy disk", "solar flare"]
+    tokens = tokenise([document(at, "", text) for at, text in enumerate(texts)])
+    normal = {word: int(tokens.normal_W[at]) for at, word in enumerate(tokens.words)}
+    scores = WordPredictor(tokens).predict([normal["galaxy"], normal["lensing"]], np.arange(4))
+    assert scores[0] > scores[1] == scores[2] > scores[3] == 0
+
+
+# --- a planted corpus -------------------------------------------------------------------------------
+
+TOPICS = ("weak lensing", "sparse matrix", "solar flare", "neural network", "dust grain", "dark energy")
+WIDTH = 24
+N_DOCUMENTS = 400
+
+
+class ToyEmbedder:
+    """Bag of words over random directions: texts that share words are alike."""
+
+    name = "toy"
+    fingerprint = "toy"
+    width = WIDTH
+
+    def __init__(self) -> None:
+        self.n_texts = 0
+
+    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        self.n_texts += len(texts)
+        rows = [np.sum([self._word(word) for word in text.lower().split()], axis=0) for text in texts]
+        x = np.array(rows, dtype=np.float32)
+        return np.asarray(x / np.linalg.norm(x, axis=1, keepdims=True), dtype=np.float32)
+
+    @staticmethod
+    def _word(word: str) -> NDArray[np.float64]:
+        seed = sum(ord(letter) * 31**at for at, letter in enumerate(word.strip(".,").removesuffix("s")))
+        return np.random.default_rng(seed % 2**32).normal(size=WIDTH)
+
+
+def planted_documents() -> list[Document]:
+    """Each document is about one topic, named once, among fillers that tell nothing."""
+    rng = np.random.default_rng(7)
+    fillers = [f"filler{letter}" for letter in "abcdefghijklmnopqrst"]
+    documents = []
+    for number in range(N_DOCUMENTS):
+        topic = TOPICS[number % len(TOPICS)]
+        noise = rng.choice(fillers, 3)
+        documents.append(document(number, f"On {topic} and {noise[0]}", f"{topic}, {noise[1]}, {noise[2]}."))
+    return documents
+
+
+class Planted:
+    """Documents, an SAE with one latent for each topic and a dead one, and all that follows from them."""
+
+    def __init__(self) -> None:
+        self.documents = planted_documents()
+        self.embedder = ToyEmbedder()
+        self.x = self.embedder.embed([item.text for item in self.documents])
+        topics = torch.from_numpy(self.embedder.embed(TOPICS))
+        directions = torch.cat((topics, -topics.sum(0, keepdim=True)))
+        directions = torch.nn.functional.normalize(directions, dim=1)
+        bias = torch.tensor([-0.4] * len(TOPICS) + [-9.0])
+        centre = torch.zeros(WIDTH)
+        self.sae = SAE(W_enc_ND=directions, W_dec_ND=directions, b_enc_N=bias, b_dec_D=centre, k=1)
+        self.codes: Codes = encode_codes(self.sae, self.x)
+        self.table: FeatureTable = describe(self.sae, self.codes, self.x)
+
+    def labels(self, *, embedder: ToyEmbedder | None, seed: int = 0) -> list[Label]:
+        return label_features(self.documents, self.codes, self.table, self.sae, self.x, embedder, seed)
+
+
+@pytest.fixture(scope="module")
+def planted() -> Planted:
+    return Planted()
+
+
+@pytest.mark.parametrize("with_embedder", [True, False])
+def test_each_planted_topic_is_named_and_predicted(planted: Planted, with_embedder: bool) -> None:
+    labels = planted.labels(embedder=planted.embedder if with_embedder else None)
+    assert [label.text for label in labels[:-1]] == list(TOPICS)
+    for label in labels[:-1]:
+        assert label.source == "phrases"
+        assert label.score is not None
+        assert label.score_low is not None
+        assert label.score_high is not None
+        assert label.score > 0.8
+        assert label.score_low <= label.score <= label.score_high
+        assert label.score_n >= 40
+        assert ("partly circular" in label.predictor) == with_embedder
+        assert ("BM25" in label.predictor) != with_embedder
+
+
+def test_a_dead_latent_has_no_label(planted: Planted) -> None:
+    dead = planted.labels(embedder=planted.embedder)[-1]
+    assert dead == Label(text="", source="none")
+
+
+def test_the_same_seed_gives_the_same_labels(planted: Planted) -> None:
+    assert planted.labels(embedder=None, seed=3) == planted.labels(embedder=None, seed=3)
+
+
+def test_candidates_are_the_next_best_and_do_not_repeat_the_label(planted: Planted) -> None:
+    for label in planted.labels(embedder=planted.embedder)[:-1]:
+        rankings = [ranking for _, ranking in label.candidates]
+        assert rankings == sorted(rankings, reverse=True)
+        assert all(0 <= ranking <= 1 for ranking in rankings)
+        assert label.text not in {text for text, _ in label.candidates}
+
+
+def test_each_phrase_is_embedded_once(planted: Planted) -> None:
+    embedder = ToyEmbedder()
+    label_features(planted.documents, planted.codes, planted.table, planted.sae, planted.x, embedder)
+    assert 0 < embedder.n_texts <= 12 * len(TOPICS)
+
+
+def test_an_embedder_of_another_width_is_refused(planted: Planted) -> None:
+    class Wide(ToyEmbedder):
+        width = WIDTH + 1
+
+    with pytest.raises(EmbeddingError, match=f"{WIDTH + 1} numbers"):
+        planted.labels(embedder=Wide())
+
+
+def test_progress_rises_to_its_total(planted: Planted) -> None:
+    seen: list[tuple[int, int]] = []
+    label_features(
+        planted.documents, planted.codes, planted.table, planted.sae, planted.x, planted.embedder, 0,
+        lambda done, total: seen.append((done, total)),
+    )  # fmt: skip
+    done = [step for step, _ in seen]
+    assert done == sorted(done)
+    assert done[-1] == seen[-1][1]
+
+
+def test_no_document_is_both_mined_and_scored(planted: Planted) -> None:
+    for latent in range(len(TOPICS)):
+        split = split_documents(planted.codes, planted.table, latent, seed=0)
+        mined = {*split.mined.tolist(), *split.mined_near.tolist(), *split.mined_random.tolist()}
+        scored = {*split.heldout.tolist(), *split.heldout_against.tolist()}
+        assert not mined & scored
+        active = set(planted.codes.of_latent(latent)[0].tolist())
+        assert {*split.mined.tolist(), *split.heldout.tolist()} <= active
+        assert not active & {*split.heldout_against.tolist(), *split.mined_near.tolist()}
+        assert len(split.mined) == 20
+        assert (len(split.heldout), len(split.heldout_against)) == (30, 30)
+
+
+def test_heldout_positives_span_the_activations(planted: Planted) -> None:
+    ranked = planted.codes.of_latent(0)[0].tolist()
+    split = split_documents(planted.codes, planted.table, 0, seed=0)
+    places = [ranked.index(position) for position in split.heldout.tolist()]
+    assert min(places) <= 1
+    assert max(places) >= len(ranked) - 2
+
+
+@pytest.mark.parametrize("n_active", [1, 2, 400])
+def test_features_of_one_document_and_of_all_have_no_score(planted: Planted, n_active: int) -> None:
+    """One document leaves none to score on; a feature that fires everywhere has no negatives."""
+    rows = np.arange(n_active)
+    codes = make_codes(
+        rows, np.zeros(n_active, np.int64), np.ones(n_active, np.float32), n_documents=400, n_latents=7
+    )
+    table = describe(planted.sae, codes, planted.x)
+    label = label_features(planted.documents, codes, table, planted.sae, planted.x, planted.embedder)[0]
+    assert label.source == "phrases"
+    assert label.text
+    assert (label.score, label.score_low, label.score_high, label.score_n) == (None, None, None, 0)
+    assert "too few" in label.predictor
+
+
+def test_documents_without_a_word_leave_a_feature_without_a_label(planted: Planted) -> None:
+    wordless = [document(number, "...", "the of 12 and") for number in range(N_DOCUMENTS)]
+    labels = label_features(wordless, planted.codes, planted.table, planted.sae, planted.x, planted.embedder)
+    assert {label.source for label in labels} == {"none"}
+
+
+# --- telling features apart -------------------------------------------------------------------------
+
+
+def choice(latent: int, *candidates: tuple[str, float]) -> Choice:
+    none = np.zeros(0, dtype=np.int64)
+    numbers = {"thermal": 1, "photons": 2, "diffusion": 3, "turbulence": 4, "gas": 5}
+    found = [Candidate(text, tuple(numbers[word] for word in text.split()), 1.0) for text, _ in candidates]
+    return Choice(latent, Split(none, none, none, none, none), found, [ranking for _, ranking in candidates])
+
+
+def test_the_stronger_feature_keeps_the_phrase_and_the_other_says_it_more_exactly() -> None:
+    weak = choice(0, ("photons", 0.6), ("gas", 0.3), ("thermal photons", 0.3))
+    strong = choice(1, ("photons", 0.9), ("gas", 0.8))
+    assert [pick.text for pick in tell_apart([weak, strong])] == ["thermal photons", "photons"]
+
+
+def test_a_feature_that_lost_its_phrase_takes_a_good_next_one_or_says_both() -> None:
+    strong = choice(0, ("diffusion", 0.9), ("gas", 0.1))
+    with_good = choice(1, ("diffusion", 0.8), ("turbulence", 0.7))
+    with_poor = choice(2, ("diffusion", 0.7), ("gas", 0.1))
+    texts = [pick.text for pick in tell_apart([strong, with_good, with_poor])]
+    assert texts == ["diffusion", "turbulence", "diffusion, gas"]
+
+
+def test_features_with_nothing_to_tell_them_apart_share_a_label() -> None:
+    picks = tell_apart([choice(0, ("gas", 0.9)), choice(1, ("gas", 0.8))])
+    assert [pick.text for pick in picks] == ["gas", "gas"]
