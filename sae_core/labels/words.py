@@ -342,7 +342,14 @@ def _usual_case(
         lower = word.lower()
         if lower not in best or entry[:2] > best[lower][:2]:
             best[lower] = entry
-    return np.array([best[word.lower()][2] for word in words], dtype=np.int32)
+    return np.array(
+        [at if _is_styled(word) else best[word.lower()][2] for at, word in enumerate(words)], dtype=np.int32
+    )
+
+
+def _is_styled(word: str) -> bool:
+    """Capitals inside a word are its spelling (PT, DataFrame), except in a heading of capitals."""
+    return word[1:] != word[1:].lower() and (len(word) <= LONG or not word.isupper())
 
 
 def _permissions(

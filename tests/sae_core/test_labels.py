@@ -105,6 +105,11 @@ def test_case_is_that_of_running_text_not_of_titles() -> None:
     assert not found & {"Dark Matter Halos", "cmb", "milky way"}
 
 
+def test_capitals_inside_a_word_are_kept_those_of_a_heading_are_not() -> None:
+    found = found_in(("PT symmetry and QUASARS", "The pT spectrum, the pT cut, near quasars."))
+    assert {"PT symmetry", "pT spectrum", "quasars"} <= found
+
+
 def test_a_word_that_leans_on_the_next_ends_no_phrase_and_one_that_follows_begins_none() -> None:
     abstracts = [f"Here a supermassive black hole was seen, {n} gas clouds." for n in range(12)]
     found = found_in(*abstracts)
