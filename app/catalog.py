@@ -23,6 +23,7 @@ import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError
 
+from sae_core.cache import Cache
 from sae_core.corpus import Document
 from sae_core.errors import ArtifactError, SaefariError
 
@@ -35,6 +36,7 @@ SCHEMA = 1
 SECONDS_PER_REQUEST = 1.0
 _PRAGMAS = ("query_only = ON", "trusted_schema = OFF", "mmap_size = 268435456", "temp_store = MEMORY")
 MAX_TOKENS = 12
+MAX_RECENT = 4096  # documents kept in memory: while a slider moves, most of a page stays
 MAX_RANKED = 2_000  # ranking every match of a common word takes most of a second at 420k documents
 
 _METADATA = sa.MetaData()
@@ -179,6 +181,7 @@ class Catalog:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._recent: Cache[Document] = Cache(MAX_RECENT, lambda _: 1)
         if not path.is_file():
             raise ArtifactError(f"The catalogue {path} is missing.", remedy="Run `saefari build` again.")
         self._engine = sa.create_engine(
@@ -229,13 +232,16 @@ class Catalog:
     # documents
 
     def documents(self, positions: Sequence[int]) -> list[Document]:
-        """The documents at these positions, in this order. One statement, whatever their number."""
-        if not positions:
-            return []
-        with self._connection() as connection:
-            rows = connection.execute(_BY_POSITION, {"positions": list(positions)}).all()
-        found = {row[0]: Document(*row[1:]) for row in rows}
-        return [found[position] for position in positions]
+        """The documents at these positions, in this order. One statement at most, whatever their number."""
+        found = {position: self._recent.get(position) for position in positions}
+        missing = [position for position, document in found.items() if document is None]
+        if missing:
+            with self._connection() as connection:
+                rows = connection.execute(_BY_POSITION, {"positions": missing}).all()
+            for position, *fields in rows:
+                self._recent.put(position, read := Document(*fields))
+                found[position] = read
+        return [document for position in positions if (document := found[position]) is not None]
 
     def find_position(self, document: str) -> int | None:
         """The position of the document with this id."""

@@ -199,6 +199,8 @@ def main() -> None:
         app()
     except SaefariError as error:
         _fail(str(error), 1)
+    except OSError as error:
+        _fail(f"{error.filename or 'A file'}: {error.strerror or error}. Check the path and its rights.", 1)
     except KeyboardInterrupt:
         _fail("Stopped. The same command goes on from what is already done.", 130)
 
@@ -220,7 +222,6 @@ def _fetch_docstrings(settings: Settings, limit: int | None, console: Console) -
     with console.stage("Harvesting docstrings") as progress:
         found = docstrings.harvest(limit or docstrings.LIMIT, progress)
     path = settings.corpora / "docstrings.parquet"
-    path.parent.mkdir(parents=True, exist_ok=True)
     save_corpus(found, path)
     return path
 

@@ -6,7 +6,7 @@ depends on the address (`.json` is the twin for programs) and on the block that 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from functools import lru_cache
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
@@ -87,10 +87,18 @@ def _adapter(view_type: type) -> TypeAdapter[Any]:
     return _adapters[view_type]
 
 
+@lru_cache(maxsize=8192)
+def _remembered(macro: str, *parts: Hashable) -> str:
+    """A component that says the same for the same parts: while a slider moves, most of a page does."""
+    printed: str = getattr(_environment().globals["ui"], macro)(*parts)
+    return printed
+
+
 def _template(name: str) -> Template:
     environment = _environment()
     if environment.auto_reload:
         environment.globals["ui"] = environment.get_template("ui.html").module
+        _remembered.cache_clear()
     return environment.get_template(f"pages/{name}.html")
 
 
@@ -116,7 +124,7 @@ def _environment() -> Environment:
         "parameters": parameters,
         "nested": nested,
     }
-    environment.globals |= {"url": urls, "charts": charts}
+    environment.globals |= {"url": urls, "charts": charts, "remembered": _remembered}
     # Macros as a global: a block that is rendered alone does not see its page's imports.
     environment.globals["ui"] = environment.get_template("ui.html").module
     return environment

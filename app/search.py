@@ -158,13 +158,13 @@ def _results(asked: Search, found: SearchAnswer, top_score: float) -> list[Resul
     ]
 
 
-def _shared(sae: ServedSAE, steered: dict[int, float], position: int) -> list[FeatureChip]:
+def _shared(sae: ServedSAE, steered: dict[int, float], position: int) -> tuple[FeatureChip, ...]:
     """The features that the steered query and a document both have, by the product of their activations."""
     latents, values = sae.set.codes.of_document(position)
     pairs = zip(latents.tolist(), values.tolist(), strict=True)
     both = [(steered[latent] * value, latent, value) for latent, value in pairs if latent in steered]
     both.sort(key=lambda found: -found[0])
-    return [sae.chip(latent, value) for _, latent, value in both[:N_SHARED]]
+    return tuple(sae.chip(latent, value) for _, latent, value in both[:N_SHARED])
 
 
 def _view(

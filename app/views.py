@@ -215,7 +215,7 @@ class ResultRow:
     document: DocumentCard
     score: float  # cosine with the steered query
     bar: float  # score relative to the best of this search, 0..1
-    shared: list[FeatureChip]  # strongest features that the steered query and the document share
+    shared: tuple[FeatureChip, ...]  # strongest features that the steered query and the document share
     moved: int | None  # places gained (+) or lost (-) against the unsteered ranking; None: nothing is steered
 
 
@@ -270,7 +270,7 @@ class TreeRow:
     depth: int
     n_documents: int
     density: float
-    conditional: float | None  # P(child | parent's documents) by the stated edge definition
+    conditional: float | None  # P(parent fires | child fires)
     is_current: bool
 
 

@@ -159,7 +159,7 @@ def load_json(path: Path) -> Any:
 
 def _load_array(path: Path) -> NDArray[Any]:
     try:
-        return np.load(path, mmap_mode="r", allow_pickle=False)  # type: ignore[no-any-return]
+        return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))  # plain slices cost less
     except ValueError:
         return np.load(path, allow_pickle=False)  # type: ignore[no-any-return]  # empty arrays cannot be mapped
 

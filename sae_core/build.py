@@ -26,7 +26,7 @@ from sae_core.errors import EmbeddingError, TrainingError
 from sae_core.explorer import FeatureSet
 from sae_core.families import grow_families
 from sae_core.features import describe
-from sae_core.files import explain_full_disk, write_atomic
+from sae_core.files import explain_write_errors, write_atomic
 from sae_core.index import VectorIndex
 from sae_core.labels.phrases import label_features
 from sae_core.report import report_text
@@ -101,7 +101,7 @@ def build(
     `write_catalogue` writes the tables that the app lists and filters.
     """
     collection = home / "collections" / config.name
-    with artifact.locked(collection), explain_full_disk(collection):
+    with artifact.locked(collection), explain_write_errors(collection):
         return _Build(corpus, config, home, console).run(write_catalogue)
 
 
@@ -115,7 +115,7 @@ def split(n: int, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
 def train_file(embeddings: Path, out: Path, console: Console, **chosen: Any) -> dict[str, Any]:
     """Train one SAE on a .npy file of embeddings into `out`; the numbers of its scorecard."""
     device = chosen.pop("device", "auto")
-    with artifact.locked(out), explain_full_disk(out):
+    with artifact.locked(out), explain_write_errors(out):
         with console.stage("Reading embeddings"):
             x_MD = load_embeddings(embeddings)
         rows = split(len(x_MD), chosen.get("seed") or 0)

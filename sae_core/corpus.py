@@ -11,9 +11,9 @@ import csv
 import gzip
 import hashlib
 import html
+import io
 import itertools
 import json
-import os
 import re
 import sys
 import unicodedata
@@ -26,6 +26,7 @@ from typing import IO, Any
 from urllib.parse import urlsplit
 
 from sae_core.errors import CorpusError
+from sae_core.files import explain_write_errors, write_atomic
 
 MAX_ABSTRACT = 20_000  # characters; the encoder reads the first few hundred words, a page shows no more
 MAX_TITLE = 500
@@ -170,7 +171,9 @@ def save_corpus(documents: Sequence[Document], path: Path) -> None:
     )  # fmt: skip
     columns = [pa.array([getattr(d, f.name) for d in documents], f.type) for f in schema]
     table = pa.table(columns, schema=schema)
-    _write_atomically(path, lambda file: pq.write_table(table, file, compression="zstd"))
+    content = io.BytesIO()
+    pq.write_table(table, content, compression="zstd")
+    _write(path, content.getvalue())
 
 
 def write_rejected(corpus: Corpus, path: Path) -> None:
@@ -179,25 +182,13 @@ def write_rejected(corpus: Corpus, path: Path) -> None:
         json.dumps({"row": row, "reason": reason, "excerpt": excerpt}, ensure_ascii=False) + "\n"
         for row, reason, excerpt in corpus.rejected
     )
-    _write_atomically(path, lambda file: file.writelines(line.encode() for line in lines))
+    _write(path, "".join(lines).encode())
 
 
-def _write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
+def _write(path: Path, content: bytes) -> None:
+    with explain_write_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
-        raise CorpusError(
-            f"{path} could not be written: {error.strerror or error}.",
-            remedy="Check free space and rights of the folder.",
-        ) from error
+        write_atomic(path, content)
 
 
 # --- reading rows ------------------------------------------------------------------------------

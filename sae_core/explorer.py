@@ -7,15 +7,15 @@ answer = explorer.search("k16-n512-3fa9c1", explorer.embed("sparse matrices"), {
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from sae_core import artifact, steer
+from sae_core.cache import Cache
 from sae_core.codes import Codes
 from sae_core.embed import Embedder, load_embedder
 from sae_core.errors import EmbedderNotReady, EmbeddingError, NotFoundError
@@ -26,12 +26,10 @@ from sae_core.labels import Label
 from sae_core.sae import SAE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     import scipy.sparse as sp
     from numpy.typing import NDArray
-
-T = TypeVar("T")
 
 MAX_CACHED_BYTES = 256 * 2**20  # products with all documents, per collection
 MAX_CACHED_QUERIES = 4096
@@ -245,7 +243,7 @@ class Explorer:
             steered_x_D=steered_D,
             cosine=float(x_D @ steered_D) if deltas else 1.0,
             explained=code.explained,
-            baseline_ranks=_ranks(base_M, hits.positions, allowed) if deltas else None,
+            baseline_ranks=self._baseline_ranks(base_M, x_D, hits, allowed) if deltas else None,
         )
 
     def neighbours(self, position: int, n: int) -> Hits:
@@ -273,6 +271,21 @@ class Explorer:
         self._codes.put(key, code)
         return code
 
+    def _baseline_ranks(
+        self,
+        base_M: NDArray[np.float32],
+        x_D: NDArray[np.float32],
+        hits: Hits,
+        allowed: NDArray[np.bool_] | None,
+    ) -> NDArray[np.int64]:
+        if allowed is not None:
+            return _ranks(base_M, np.sort(base_M[allowed]), hits.positions, allowed)
+        key = ("sorted", x_D.tobytes())
+        if (sorted_M := self._products.get(key)) is None:
+            sorted_M = np.sort(base_M)
+            self._products.put(key, sorted_M)
+        return _ranks(base_M, sorted_M, hits.positions, None)
+
     def _column(self, space: FeatureSet, latent: int) -> NDArray[np.float32]:
         return self._product((space.name, latent), space.sae.directions_ND[latent])
 
@@ -283,45 +296,23 @@ class Explorer:
         return known
 
 
-class Cache(Generic[T]):
-    """The last used values whose sizes add up to at most a limit; safe between threads."""
-
-    def __init__(self, limit: int, size: Callable[[T], int]) -> None:
-        self._limit, self._size = limit, size
-        self._values: OrderedDict[object, T] = OrderedDict()
-        self._held = 0
-        self._lock = threading.Lock()
-
-    def get(self, key: object) -> T | None:
-        with self._lock:
-            if key in self._values:
-                self._values.move_to_end(key)
-            return self._values.get(key)
-
-    def put(self, key: object, value: T) -> None:
-        with self._lock:
-            if key not in self._values:
-                self._values[key] = value
-                self._held += self._size(value)
-            while self._held > self._limit and len(self._values) > 1:
-                _, dropped = self._values.popitem(last=False)
-                self._held -= self._size(dropped)
-
-
 def _ranks(
     scores_M: NDArray[np.float32],
+    sorted_M: NDArray[np.float32],
     positions: NDArray[np.int64],
     allowed: NDArray[np.bool_] | None,
 ) -> NDArray[np.int64]:
-    """Rank (from 0) of documents by score, ties by position, among those allowed."""
-    if allowed is not None:
-        scores_M = np.where(allowed, scores_M, -np.inf)
-    ranks = []
-    for position in positions:
-        score = scores_M[position]
-        ties_before = np.count_nonzero(scores_M[:position] == score)
-        ranks.append(int(np.count_nonzero(scores_M > score)) + int(ties_before))
-    return np.array(ranks, dtype=np.int64)
+    """Rank (from 0) of documents by score, ties by position, among those allowed.
+
+    `sorted_M` holds the scores of those allowed, smallest first.
+    """
+    scores = scores_M[positions]
+    first, last = (np.searchsorted(sorted_M, scores, side) for side in ("left", "right"))
+    ranks = len(sorted_M) - last
+    for at in np.flatnonzero(last - first > 1):
+        equal = scores_M[: positions[at]] == scores[at]
+        ranks[at] += np.count_nonzero(equal if allowed is None else equal & allowed[: positions[at]])
+    return ranks
 
 
 def _label(entry: dict[str, Any]) -> Label:

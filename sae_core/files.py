@@ -7,28 +7,31 @@ import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save as to_bytes
-
 from sae_core.errors import ArtifactError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
     from pathlib import Path
 
-    import torch
+
+UNWRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.EEXIST)
 
 
 @contextmanager
-def explain_full_disk(where: Path) -> Iterator[None]:
-    """Turn "no space left" inside the body into an `ArtifactError` that says what to do."""
+def explain_write_errors(where: Path) -> Iterator[None]:
+    """Turn what the system says of a full disk or of missing rights into an `ArtifactError`."""
     try:
         yield
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            what, remedy = f"The disk is full: {where} could not be written.", "Free some space"
+        elif error.errno in UNWRITABLE:
+            what = f"{where} cannot be written: {error.strerror}."
+            remedy = "Choose another folder, or change its rights"
+        else:
             raise
-        what = f"The disk is full: {where} could not be written. What was there before is untouched."
-        raise ArtifactError(what, remedy="Free some space and run the same command again.") from error
+        remedy += ", then run the same command again. What was there before is untouched."
+        raise ArtifactError(what, remedy=remedy) from error
 
 
 def write_atomic(path: Path, content: bytes) -> None:
@@ -52,18 +55,3 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -> None:
-    """Write a safetensors file atomically."""
-    contiguous = {name: value.contiguous() for name, value in tensors.items()}
-    write_atomic(path, to_bytes(contiguous, metadata=dict(metadata)))
-
-
-def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]] | None:
-    """Tensors and metadata of a safetensors file, or None if it is missing or damaged."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
-    except (OSError, SafetensorError):
-        return None

@@ -109,12 +109,12 @@ def top(scores: NDArray[np.float32], n: int, allowed: NDArray[np.bool_] | None =
         scores = scores[places]
     sample = scores[::SAMPLE_STRIDE]
     rank = 2 * n // SAMPLE_STRIDE + 4
-    candidates = np.arange(len(scores))
+    candidates = None
     if rank < len(sample):
         threshold = np.partition(sample, len(sample) - rank)[len(sample) - rank]
-        above = np.flatnonzero(scores >= threshold)
-        if len(above) >= n:
-            candidates = above
+        candidates = np.flatnonzero(scores >= threshold)
+    if candidates is None or len(candidates) < n:
+        candidates = np.arange(len(scores))
     best = candidates[np.lexsort((candidates, -scores[candidates]))[:n]]
     positions = best if allowed is None else places[best]
     return Hits(positions.astype(np.int64), scores[best])

@@ -18,15 +18,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as to_bytes
 from torch.nn.functional import embedding_bag
 
 from sae_core import metrics
 from sae_core.errors import TrainingError
-from sae_core.files import read_tensors, write_atomic, write_tensors
+from sae_core.files import write_atomic
 from sae_core.sae import SAE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -384,12 +386,12 @@ def _fresh(x_MD: NDArray[np.float32], config: TrainConfig) -> State:
 def _save(folder: Path, state: State, identity: str) -> None:
     tensors = {**state.weights, **state.moments, "silent_N": state.silent_N}
     metadata = {"format": FORMAT, "identity": identity, "step": str(state.step), "torch": torch.__version__}
-    write_tensors(folder / "checkpoint.safetensors", tensors, metadata)
+    _write_tensors(folder / "checkpoint.safetensors", tensors, metadata)
 
 
 def _resume(folder: Path, identity: str) -> State | None:
     """The checkpoint of exactly this run, or None if there is none that can be used."""
-    found = read_tensors(folder / "checkpoint.safetensors")
+    found = _read_tensors(folder / "checkpoint.safetensors")
     if found is None or found[1].get("format") != FORMAT or found[1].get("identity") != identity:
         return None
     tensors, metadata = found
@@ -397,6 +399,21 @@ def _resume(folder: Path, identity: str) -> State | None:
     moments = {name: value for name, value in tensors.items() if name.endswith((".mean", ".square"))}
     weights = {name: value for name, value in tensors.items() if name not in moments}
     return State(weights=weights, moments=moments, silent_N=silent_N, step=int(metadata["step"]))
+
+
+def _write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -> None:
+    """Write a safetensors file atomically."""
+    contiguous = {name: value.contiguous() for name, value in tensors.items()}
+    write_atomic(path, to_bytes(contiguous, metadata=dict(metadata)))
+
+
+def _read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]] | None:
+    """Tensors and metadata of a safetensors file, or None if it is missing or damaged."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+    except (OSError, SafetensorError):
+        return None
 
 
 def _check_rows(x_MD: NDArray[np.float32]) -> None:

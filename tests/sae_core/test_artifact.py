@@ -14,7 +14,7 @@ import pytest
 
 from sae_core import artifact
 from sae_core.errors import ArtifactError, BusyError, NotFoundError
-from sae_core.files import explain_full_disk, write_atomic
+from sae_core.files import explain_write_errors, write_atomic
 
 
 def publish(collection: Path, content: bytes = b"content") -> Path:
@@ -113,11 +113,13 @@ def test_a_second_writer_is_refused_until_the_first_has_ended(tmp_path: Path) ->
         pass
 
 
-def test_a_full_disk_is_said_and_other_errors_pass(tmp_path: Path) -> None:
-    with pytest.raises(ArtifactError, match="disk is full"), explain_full_disk(tmp_path):
+def test_a_full_disk_and_missing_rights_are_said_and_other_errors_pass(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match="disk is full"), explain_write_errors(tmp_path):
         raise OSError(errno.ENOSPC, "No space left on device")
-    with pytest.raises(PermissionError), explain_full_disk(tmp_path):
-        raise PermissionError(errno.EACCES, "no")
+    with pytest.raises(ArtifactError, match="cannot be written"), explain_write_errors(tmp_path):
+        raise PermissionError(errno.EACCES, "Permission denied")
+    with pytest.raises(InterruptedError), explain_write_errors(tmp_path):
+        raise InterruptedError(errno.EINTR, "no")
 
 
 def test_a_write_that_fails_leaves_the_old_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,7 +32,7 @@ from sae_core.corpus import (
     save_corpus,
     write_rejected,
 )
-from sae_core.errors import CorpusError
+from sae_core.errors import ArtifactError, CorpusError
 
 Row = dict[str, Any]
 
@@ -150,9 +150,9 @@ def test_a_corpus_that_cannot_be_written_leaves_the_old_one(tmp_path: Path) -> N
     path = tmp_path / "corpus.parquet"
     save_corpus([Document(**ROWS[0])], path)
     before = path.read_bytes()
-    with pytest.raises(CorpusError, match="could not be written"):
+    with pytest.raises(ArtifactError, match="cannot be written"):
         save_corpus([Document(**ROWS[1])], Path("/proc/nowhere/corpus.parquet"))
-    with pytest.raises(CorpusError, match=r"could not be written.*Check free space"):
+    with pytest.raises(ArtifactError, match=r"cannot be written.*another folder"):
         save_corpus([Document(**ROWS[1])], path / "below-a-file.parquet")
     assert path.read_bytes() == before
 
