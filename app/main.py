@@ -38,10 +38,9 @@ def create_app(settings: Settings | None = None, explorers: Mapping[str, Explore
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        pages.set_up(auto_reload=settings.reload_templates)
         library = Library.load(settings.home) if explorers is None else Library.of(explorers)
         app.state.library = library
-        threading.Thread(target=_load_encoders, args=(library,), name="encoders", daemon=True).start()
+        threading.Thread(target=_warm_up, args=(library, settings), name="warm-up", daemon=True).start()
         try:
             yield
         finally:
@@ -65,7 +64,9 @@ def create_app(settings: Settings | None = None, explorers: Mapping[str, Explore
     return app
 
 
-def _load_encoders(library: Library) -> None:
+def _warm_up(library: Library, settings: Settings) -> None:
+    """What a first page would have to wait for: templates, then encoders. Pages need neither to be done."""
+    pages.set_up(auto_reload=settings.reload_templates)
     for collection in library.collections.values():
         explorer = collection.explorer
         if explorer.embedder_state != "loading":

@@ -120,6 +120,9 @@ def load_embedder(spec: str = BUNDLED, *, backend: str = "auto", device: str = "
 
 
 def _device(device: str) -> str:
+    has_driver = any(Path(node).exists() for node in ("/dev/nvidiactl", "/dev/dxg"))
+    if device == "auto" and not has_driver:
+        return "cpu"  # said without torch, whose import takes longer than loading the encoder
     import torch
 
     if device == "auto":

@@ -266,7 +266,7 @@ class Explorer:
         latents, values = coded.row()
         order = np.argsort(-values * (model.directions_ND[latents] @ x_D), kind="stable")
         own = dict(zip(latents[order].tolist(), values[order].tolist(), strict=True))
-        share = steer.explained(x_D, model.decode(coded)[0], model.b_dec_D.numpy())
+        share = steer.explained(x_D, model.decode(coded)[0], model.b_dec_D)
         code = Code(x_D, own, share)
         self._codes.put(key, code)
         return code

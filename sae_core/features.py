@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import scipy.sparse as sp
-import torch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -136,6 +135,8 @@ def _by_direction(
     directions_ND: NDArray[np.float32], blocks: list[slice], tick: Callable[[], None]
 ) -> tuple[_Neighbours, _Neighbours]:
     """The latents with the highest and the lowest decoder cosine, the latent itself left out."""
+    import torch  # here, because serving reads a FeatureTable and needs none of this
+
     similar, opposite = _no_neighbours(len(directions_ND)), _no_neighbours(len(directions_ND))
     width = min(N_NEIGHBOURS, len(directions_ND) - 1)
     for block in blocks:
@@ -197,6 +198,8 @@ def _near_misses(
     tick: Callable[[], None],
 ) -> _Neighbours:
     """Documents with the largest pre-activation among those on which the latent is silent."""
+    import torch
+
     best_NM = torch.full((codes.n_latents, N_NEAR), -torch.inf)
     documents_NM = torch.full((codes.n_latents, N_NEAR), NONE)
     for block in blocks:

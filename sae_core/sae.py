@@ -13,19 +13,19 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-import torch
+import scipy.sparse as sp
+from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save as to_bytes
+from safetensors.numpy import save as to_bytes
 
 from sae_core.errors import ArtifactError
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
 FORMAT = "saefari-sae-1"
+Array = NDArray[np.float32]
+
 TENSORS = ("W_enc_ND", "W_dec_ND", "b_enc_N", "b_dec_D")
 
 
@@ -45,51 +45,46 @@ class Latents:
 
 
 class SAE:
-    """A trained sparse autoencoder with TopK activation, in float32 on the CPU."""
+    """A trained sparse autoencoder with TopK activation, in float32. It needs numpy alone, so that serving
+    starts without torch.
+    """
 
-    def __init__(
-        self,
-        *,
-        W_enc_ND: torch.Tensor,
-        W_dec_ND: torch.Tensor,
-        b_enc_N: torch.Tensor,
-        b_dec_D: torch.Tensor,
-        k: int,
-    ) -> None:
-        self.W_enc_ND = W_enc_ND.detach().float().cpu().contiguous()
-        self.W_dec_ND = W_dec_ND.detach().float().cpu().contiguous()
-        self.b_enc_N = b_enc_N.detach().float().cpu().contiguous()
-        self.b_dec_D = b_dec_D.detach().float().cpu().contiguous()
+    def __init__(self, *, W_enc_ND: Array, W_dec_ND: Array, b_enc_N: Array, b_dec_D: Array, k: int) -> None:
+        self.W_enc_ND = np.ascontiguousarray(W_enc_ND, dtype=np.float32)
+        self.W_dec_ND = np.ascontiguousarray(W_dec_ND, dtype=np.float32)
+        self.b_enc_N = np.ascontiguousarray(b_enc_N, dtype=np.float32)
+        self.b_dec_D = np.ascontiguousarray(b_dec_D, dtype=np.float32)
         self.k = k
         self.n_latents, self.width = self.W_dec_ND.shape
         self._bias_N = self.b_enc_N - self.W_enc_ND @ self.b_dec_D
 
     @property
-    def directions_ND(self) -> NDArray[np.float32]:
+    def directions_ND(self) -> Array:
         """Unit decoder rows, (N, D)."""
-        return self.W_dec_ND.numpy()
+        return self.W_dec_ND
 
-    def preactivations(self, x_BD: NDArray[np.float32]) -> NDArray[np.float32]:
+    def preactivations(self, x_BD: Array) -> Array:
         """a = W_enc (x - b_dec) + b_enc, (B, N)."""
-        x = torch.from_numpy(np.ascontiguousarray(x_BD, dtype=np.float32))
-        return torch.addmm(self._bias_N, x, self.W_enc_ND.T).numpy()
+        a_BN: Array = np.asarray(x_BD, dtype=np.float32) @ self.W_enc_ND.T
+        a_BN += self._bias_N
+        return a_BN
 
-    def encode(self, x_BD: NDArray[np.float32]) -> Latents:
+    def encode(self, x_BD: Array) -> Latents:
         """z = ReLU(TopK_k(a)), sparse: (B, K) indices and values."""
-        top = torch.from_numpy(self.preactivations(x_BD)).topk(self.k, dim=1)
-        return Latents(top.indices.numpy(), top.values.clamp_min(0).numpy())
+        a_BN = self.preactivations(x_BD)
+        indices_BK = np.argpartition(a_BN, self.n_latents - self.k, axis=1)[:, self.n_latents - self.k :]
+        values_BK = np.take_along_axis(a_BN, indices_BK, axis=1)
+        return Latents(indices_BK, np.maximum(values_BK, 0))
 
-    def decode(self, latents: Latents) -> NDArray[np.float32]:
+    def decode(self, latents: Latents) -> Array:
         """x^ = W_dec z + b_dec, (B, D)."""
-        bags = torch.nn.functional.embedding_bag(
-            torch.from_numpy(latents.indices_BK),
-            self.W_dec_ND,
-            per_sample_weights=torch.from_numpy(latents.values_BK),
-            mode="sum",
-        )
-        return (bags + self.b_dec_D).numpy()
+        rows, width = latents.indices_BK.shape
+        starts = np.arange(0, rows * width + 1, width)
+        entries = (latents.values_BK.ravel(), latents.indices_BK.ravel(), starts)
+        z_BN = sp.csr_matrix(entries, shape=(rows, self.n_latents))
+        return np.asarray(z_BN @ self.W_dec_ND + self.b_dec_D, dtype=np.float32)
 
-    def tensors(self) -> dict[str, torch.Tensor]:
+    def tensors(self) -> dict[str, Array]:
         """The weights by their names in the file."""
         return {name: getattr(self, name) for name in TENSORS}
 
@@ -97,7 +92,7 @@ class SAE:
         """Sha256 of weights and k: two SAEs with the same fingerprint have the same features."""
         digest = hashlib.sha256(str(self.k).encode())
         for name in TENSORS:
-            digest.update(getattr(self, name).numpy().tobytes())
+            digest.update(getattr(self, name).tobytes())
         return digest.hexdigest()
 
     def save(self, path: Path) -> None:
@@ -109,7 +104,7 @@ class SAE:
         """Read what `save` wrote; `ArtifactError` if the file is damaged or of another format."""
         remedy = "Rebuild it with `saefari build`, or restore the file from a backup."
         try:
-            with safe_open(path, framework="pt") as file:
+            with safe_open(path, framework="np") as file:
                 metadata: dict[str, Any] = file.metadata() or {}
                 if metadata.get("format") != FORMAT:
                     found = metadata.get("format", "none")

@@ -253,7 +253,8 @@ class _Loop:
 
     def sae(self) -> SAE:
         """The present weights as an SAE on the CPU."""
-        return SAE(**{name: value.detach().clone() for name, value in self.weights.items()}, k=self.config.k)
+        weights = {name: value.detach().cpu().numpy().copy() for name, value in self.weights.items()}
+        return SAE(**weights, k=self.config.k)
 
     def dead_share(self) -> float:
         return float((self.silent_N >= self.dead_after).float().mean())

@@ -37,7 +37,8 @@ def make_sae(n_latents: int = N_LATENTS, *, k: int = K, dead: int | None = DEAD)
     if dead is not None:
         bias[dead] = -9
     centre = 0.1 * torch.randn(WIDTH, generator=generator)
-    return SAE(W_enc_ND=directions, W_dec_ND=directions, b_enc_N=bias, b_dec_D=centre, k=k)
+    unit = directions.numpy()
+    return SAE(W_enc_ND=unit, W_dec_ND=unit, b_enc_N=bias.numpy(), b_dec_D=centre.numpy(), k=k)
 
 
 def make_embeddings(n: int = N_DOCUMENTS) -> NDArray[np.float32]:
@@ -100,7 +101,7 @@ def test_no_latent_is_its_own_neighbour() -> None:
 
 def test_a_twin_is_the_most_similar_on_both_sides_of_it() -> None:
     """Latent 5 and latent 30 have the same direction: each must name the other, not a neighbour of it."""
-    directions = SAE_.W_dec_ND.clone()
+    directions = SAE_.W_dec_ND.copy()
     directions[30] = directions[5]
     twins = SAE(W_enc_ND=directions, W_dec_ND=directions, b_enc_N=SAE_.b_enc_N, b_dec_D=SAE_.b_dec_D, k=K)
     table = describe(twins, encode_codes(twins, X), X)

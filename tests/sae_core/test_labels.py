@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -277,11 +276,11 @@ class Planted:
         self.documents = planted_documents()
         self.embedder = ToyEmbedder()
         self.x = self.embedder.embed([item.text for item in self.documents])
-        topics = torch.from_numpy(self.embedder.embed(TOPICS))
-        directions = torch.cat((topics, -topics.sum(0, keepdim=True)))
-        directions = torch.nn.functional.normalize(directions, dim=1)
-        bias = torch.tensor([-0.4] * len(TOPICS) + [-9.0])
-        centre = torch.zeros(WIDTH)
+        topics = self.embedder.embed(TOPICS)
+        directions = np.concatenate((topics, -topics.sum(axis=0, keepdims=True)))
+        directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+        bias = np.array([-0.4] * len(TOPICS) + [-9.0], dtype=np.float32)
+        centre = np.zeros(WIDTH, dtype=np.float32)
         self.sae = SAE(W_enc_ND=directions, W_dec_ND=directions, b_enc_N=bias, b_dec_D=centre, k=1)
         self.codes: Codes = encode_codes(self.sae, self.x)
         self.table: FeatureTable = describe(self.sae, self.codes, self.x)

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from sae_core.errors import ArtifactError
 from sae_core.sae import SAE, Latents
@@ -16,13 +15,13 @@ B, D, N, K = 7, 12, 40, 5
 
 @pytest.fixture
 def sae() -> SAE:
-    rng = torch.Generator().manual_seed(1)
-    decoder = torch.randn(N, D, generator=rng)
+    rng = np.random.default_rng(1)
+    decoder = rng.standard_normal((N, D), dtype=np.float32)
     return SAE(
-        W_enc_ND=torch.randn(N, D, generator=rng),
-        W_dec_ND=decoder / decoder.norm(dim=1, keepdim=True),
-        b_enc_N=torch.randn(N, generator=rng) / 10,
-        b_dec_D=torch.randn(D, generator=rng) / 10,
+        W_enc_ND=rng.standard_normal((N, D), dtype=np.float32),
+        W_dec_ND=decoder / np.linalg.norm(decoder, axis=1, keepdims=True),
+        b_enc_N=rng.standard_normal(N, dtype=np.float32) / 10,
+        b_dec_D=rng.standard_normal(D, dtype=np.float32) / 10,
         k=K,
     )
 
@@ -33,9 +32,8 @@ def x_BD() -> np.ndarray:
 
 
 def test_preactivations_are_the_equation(sae: SAE, x_BD: np.ndarray) -> None:
-    x = torch.from_numpy(x_BD)
-    expected = (x - sae.b_dec_D) @ sae.W_enc_ND.T + sae.b_enc_N
-    np.testing.assert_allclose(sae.preactivations(x_BD), expected.numpy(), atol=1e-5)
+    expected = (x_BD - sae.b_dec_D) @ sae.W_enc_ND.T + sae.b_enc_N
+    np.testing.assert_allclose(sae.preactivations(x_BD), expected, atol=1e-5)
 
 
 def test_encode_keeps_the_k_largest_and_decode_adds_their_directions(sae: SAE, x_BD: np.ndarray) -> None:
@@ -48,7 +46,7 @@ def test_encode_keeps_the_k_largest_and_decode_adds_their_directions(sae: SAE, x
     found_BN = np.zeros_like(pre_BN)
     np.put_along_axis(found_BN, latents.indices_BK, latents.values_BK, axis=1)
     np.testing.assert_allclose(found_BN, dense_BN, atol=1e-6)
-    expected = dense_BN @ sae.directions_ND + sae.b_dec_D.numpy()
+    expected = dense_BN @ sae.directions_ND + sae.b_dec_D
     np.testing.assert_allclose(sae.decode(latents), expected, atol=1e-5)
 
 
