@@ -9,7 +9,7 @@ import re
 import socket
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
@@ -22,7 +22,19 @@ if TYPE_CHECKING:
     from sae_core.build import Summary
     from sae_core.corpus import Corpus
 
+
+class _Commands(typer.core.TyperGroup):
+    """Ends a command that was interrupted with a word on what is left of its work."""
+
+    def invoke(self, ctx: typer.Context) -> Any:  # type: ignore[override]
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            _fail("Stopped. The same command goes on from what is already done.", 130)
+
+
 app = typer.Typer(
+    cls=_Commands,
     help="Open the inside of a text-embedding space: features, families, steered search.",
     no_args_is_help=True,
     add_completion=False,
@@ -140,7 +152,7 @@ def train(  # noqa: PLR0917 (one argument for each option)
     from sae_core.build import train_file
 
     result = train_file(
-        embeddings, out, Console(quiet=quiet), latents=latents, k=k, steps=steps, seed=seed, device=device
+        embeddings, out, Console(quiet=quiet), n_latents=latents, k=k, steps=steps, seed=seed, device=device
     )
     typer.echo(
         f"{out / 'sae.safetensors'}: FVU {result['fvu_train']:.3f} train, "
@@ -201,8 +213,6 @@ def main() -> None:
         _fail(str(error), 1)
     except OSError as error:
         _fail(f"{error.filename or 'A file'}: {error.strerror or error}. Check the path and its rights.", 1)
-    except KeyboardInterrupt:
-        _fail("Stopped. The same command goes on from what is already done.", 130)
 
 
 def _fail(message: str, status: int) -> NoReturn:

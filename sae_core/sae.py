@@ -45,9 +45,7 @@ class Latents:
 
 
 class SAE:
-    """A trained sparse autoencoder with TopK activation, in float32. It needs numpy alone, so that serving
-    starts without torch.
-    """
+    """A trained sparse autoencoder with TopK activation, in float32; serving it needs no torch."""
 
     def __init__(self, *, W_enc_ND: Array, W_dec_ND: Array, b_enc_N: Array, b_dec_D: Array, k: int) -> None:
         self.W_enc_ND = np.ascontiguousarray(W_enc_ND, dtype=np.float32)

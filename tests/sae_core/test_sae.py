@@ -20,8 +20,8 @@ def sae() -> SAE:
     return SAE(
         W_enc_ND=rng.standard_normal((N, D), dtype=np.float32),
         W_dec_ND=decoder / np.linalg.norm(decoder, axis=1, keepdims=True),
-        b_enc_N=rng.standard_normal(N, dtype=np.float32) / 10,
-        b_dec_D=rng.standard_normal(D, dtype=np.float32) / 10,
+        b_enc_N=rng.standard_normal(N, dtype=np.float32) / np.float32(10),
+        b_dec_D=rng.standard_normal(D, dtype=np.float32) / np.float32(10),
         k=K,
     )
 

@@ -1,0 +1,197 @@
+"""The command line: what a person may do wrong ends in a sentence and a status, never in a traceback."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from app import cli
+from sae_core import artifact
+from tests import planted as truth
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run `saefari` with these words; status, standard output, standard error."""
+
+    def run_command(*words: str | Path) -> tuple[int, str, str]:
+        monkeypatch.setattr("sys.argv", ["saefari", *map(str, words)])
+        try:
+            cli.main()
+            status = 0
+        except SystemExit as end:
+            status = int(end.code or 0)
+        printed = capsys.readouterr()
+        assert "Traceback" not in printed.err
+        return status, printed.out, printed.err
+
+    return run_command
+
+
+def write_corpus(folder: Path, n: int = 120) -> Path:
+    path = folder / "papers.jsonl"
+    rows = [
+        {"id": d.id, "title": d.title, "abstract": d.abstract, "year": d.year} for d in truth.documents(n)
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def write_embeddings(folder: Path, rows: np.ndarray) -> Path:
+    np.save(folder / "rows.npy", rows)
+    return folder / "rows.npy"
+
+
+@pytest.fixture
+def good(tmp_path: Path) -> tuple[Path, Path, Path]:
+    """A home, a corpus and its embeddings."""
+    texts = [document.text for document in truth.documents(120)]
+    vectors = truth.PlantedEmbedder().embed(texts)
+    return tmp_path / "home", write_corpus(tmp_path), write_embeddings(tmp_path, vectors)
+
+
+def test_build_report_doctor_go_together(run: Run, good: tuple[Path, Path, Path]) -> None:
+    home, corpus, vectors = good
+    sizes = ["--steps", "20", "--latents", "32", "--k", "2,3"]
+    status, out, err = run("build", corpus, "--home", home, "--embeddings", vectors, *sizes)
+    assert status == 0
+    assert "120 documents, 0 rows rejected" in out
+    assert out.count("held-out") == 2
+    assert "Training k=2 n=32: done in" in err
+    status, out, _ = run("report", "papers", "--home", home)
+    assert status == 0
+    assert "held-out FVU" in out
+    status, out, _ = run("doctor", "--home", home)
+    assert status == 0
+    assert "DAMAGED" not in out
+    damaged = artifact.current(home / "collections" / "papers") / "index.faiss"
+    damaged.write_bytes(damaged.read_bytes()[:-1])
+    status, out, _ = run("doctor", "--home", home)
+    assert status == 1
+    assert "DAMAGED" in out
+    assert "index.faiss" in out
+    assert "saefari build" in out
+
+
+NAN = np.full((120, 32), np.nan, dtype=np.float32)
+ZEROS = np.ones((120, 32), dtype=np.float32) * (np.arange(120) != 7)[:, None]
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        (np.ones((119, 32), dtype=np.float32), "119 rows"),
+        (np.ones((120, 0), dtype=np.float32), "shape"),
+        (NAN, "Row 0 (counted from 0)"),
+        (ZEROS.astype(np.float32), "7"),
+        (np.ones((120, 32), dtype=np.int64), "int64"),
+    ],
+)
+def test_embeddings_that_do_not_fit_are_refused(
+    run: Run, good: tuple[Path, Path, Path], rows: np.ndarray, said: str
+) -> None:
+    home, corpus, vectors = good
+    np.save(vectors, rows)
+    status, _, err = run("build", corpus, "--home", home, "--embeddings", vectors, "--quiet")
+    assert status == 1
+    assert said in err
+    assert not (home / "collections" / "papers" / "CURRENT").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--latents", "32", "--k", "64"], "k=64 latents per row, but there are only 32"),
+        (["--latents", "4000"], "fewer than the 4000 latents"),
+        (["--latents", "many"], "--latents many is not a list of whole numbers"),
+        (["--map", "title"], "--map title is not of the form"),
+        (["--map", "title=Nowhere"], "Nowhere"),
+        (["--name", "Two Words"], "cannot be the name"),
+        (["--name", "static"], "cannot be the name"),
+        (["--name", "../outside"], "cannot be the name"),
+        (["--device", "cuda"], "cuda"),
+    ],
+)
+def test_options_that_cannot_work_are_explained(
+    run: Run, good: tuple[Path, Path, Path], options: list[str], said: str
+) -> None:
+    home, corpus, vectors = good
+    status, _, err = run("build", corpus, "--home", home, "--embeddings", vectors, "--quiet", *options)
+    assert status == 1
+    assert said in err
+    assert not (home / "collections").exists() or artifact.collections(home) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("missing.csv", None, "There is no file"),
+        ("empty.csv", "", "empty.csv"),
+        ("header.csv", "title,abstract\n", "No usable document"),
+        ("columns.csv", "a,b\n1,2\n", "a, b"),
+        ("one.csv", "title,abstract\nOne,Text of one\n", "too few"),
+        ("papers.docx", "x", "papers.docx"),
+        ("torn.parquet", "PAR1", "torn.parquet"),
+    ],
+)
+def test_files_that_cannot_be_built_from_are_named(
+    run: Run, tmp_path: Path, name: str, content: str | None, said: str
+) -> None:
+    path = tmp_path / name
+    if content is not None:
+        path.write_text(content)
+    status, _, err = run("build", path, "--home", tmp_path / "home", "--quiet")
+    assert status == 1
+    assert said in err
+
+
+def test_a_home_that_cannot_be_written_is_named(run: Run, good: tuple[Path, Path, Path]) -> None:
+    _, corpus, vectors = good
+    status, _, err = run("build", corpus, "--home", corpus, "--embeddings", vectors, "--quiet")
+    assert status == 1
+    assert "papers.jsonl" in err
+
+
+def test_a_taken_port_is_said(run: Run, tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        status, _, err = run("serve", "--home", tmp_path, "--port", port)
+    assert status == 1
+    assert port in err
+    assert "--port" in err
+
+
+def test_an_unknown_collection_has_no_report(run: Run, tmp_path: Path) -> None:
+    status, _, err = run("report", "nothing", "--home", tmp_path)
+    assert status == 1
+    assert "holds no finished collection" in err
+
+
+def test_ctrl_c_says_that_nothing_is_lost(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def interrupt(*_args: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "_serve", interrupt)
+    status, _, err = run("serve", "--home", tmp_path)
+    assert status == 130
+    assert "goes on from what is already done" in err
+
+
+def test_train_writes_an_sae_and_its_log(run: Run, good: tuple[Path, Path, Path]) -> None:
+    _, _, vectors = good
+    out_folder = vectors.parent / "out"
+    words = ["train", vectors, "--out", out_folder, "--latents", "32", "--k", "2", "--steps", "20"]
+    status, out, _ = run(*words, "--quiet")
+    assert status == 0
+    assert "held-out" in out
+    assert {"sae.safetensors", "log.jsonl", "training.json"} <= {path.name for path in out_folder.iterdir()}
