@@ -4,6 +4,7 @@
     {collection}/generations/{generation}/     immutable; manifest.json holds size and sha256 of every file
     {collection}/generations/.draft-*          an unfinished build; swept away by the next one
 
+A generation is named by its time and by the sha256 of its manifest, so a damaged manifest is noticed too.
 Nobody else knows file names. Inside a generation: `index.faiss`, `catalogue.sqlite`, `metadata/`, and one
 folder `saes/{name}/` for each SAE.
 """
@@ -16,7 +17,8 @@ import json
 import os
 import shutil
 import uuid
-from contextlib import contextmanager
+import weakref
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -33,8 +35,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 SCHEMA = 1
-KEPT_GENERATIONS = 2
 MANIFEST = "manifest.json"
+DIGEST_LETTERS = 12  # of the manifest's sha256 in the name of its generation
 REBUILD = "Rebuild it with `saefari build`, or restore the file from a backup."
 
 
@@ -82,10 +84,11 @@ def draft(collection: Path, manifest: dict[str, Any]) -> Iterator[Path]:
 def current(collection: Path) -> Path:
     """The folder of the served generation."""
     pointer = collection / "CURRENT"
-    if not pointer.is_file():
+    name = _served(collection)
+    if name is None:
         what = f"{collection} holds no finished collection."
         raise NotFoundError(what, remedy="Build one with `saefari build FILE` or `saefari demo`.")
-    folder = collection / "generations" / pointer.read_text(encoding="utf-8").strip()
+    folder = collection / "generations" / name
     if not folder.is_dir():
         raise ArtifactError(f"{pointer} names {folder.name}, which is missing.", remedy=REBUILD)
     return folder
@@ -96,18 +99,29 @@ def collections(home: Path) -> list[Path]:
     return sorted(path.parent for path in (home / "collections").glob("*/CURRENT"))
 
 
+def keep(folder: Path, holder: object) -> None:
+    """Keep a generation on disk for as long as `holder` lives, however often the collection is rebuilt."""
+    with suppress(OSError):  # a file system without locks
+        descriptor = os.open(folder / MANIFEST, os.O_RDONLY)
+        weakref.finalize(holder, os.close, descriptor)
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+
+
 def load_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest of a generation; `ArtifactError` if it is missing, torn or of another schema."""
+    """The manifest of a generation; `ArtifactError` if it is missing, damaged or of another schema."""
     path = folder / MANIFEST
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
+        content = path.read_bytes()
+        manifest = json.loads(content)
     except (OSError, ValueError) as error:
         raise ArtifactError(f"{path} is missing or damaged.", remedy=REBUILD) from error
     if not isinstance(manifest, dict) or manifest.get("schema") != SCHEMA:
         found = manifest.get("schema") if isinstance(manifest, dict) else None
         what = f"{path} has schema {found}, this version of Saefari reads schema {SCHEMA}."
         raise ArtifactError(what, remedy="Rebuild the collection with `saefari build`.")
-    return dict(manifest)
+    if not folder.name.endswith(_digest(content)):
+        raise ArtifactError(f"{path} has changed: its checksum is another.", remedy=REBUILD)
+    return {**manifest, "generation": folder.name}
 
 
 def check(folder: Path) -> list[FileCheck]:
@@ -172,23 +186,47 @@ def _publish(collection: Path, folder: Path, manifest: dict[str, Any]) -> None:
             os.fsync(file.fileno())
         entries[str(path.relative_to(folder))] = {"size": path.stat().st_size, "sha256": _sha256(path)}
     built = datetime.now(UTC)
-    generation = f"{built:%Y%m%d-%H%M%S}-{folder.name[-6:]}"
-    whole = {"schema": SCHEMA, "generation": generation, "built": built.isoformat(timespec="seconds")}
-    text = json.dumps({**whole, **manifest, "files": entries}, ensure_ascii=False, indent=1)
-    write_atomic(folder / MANIFEST, text.encode())
-    for parent in {path.parent for path in files}:
-        sync_folder(parent)
+    whole = {"schema": SCHEMA, "built": built.isoformat()}
+    content = json.dumps({**whole, **manifest, "files": entries}, ensure_ascii=False, indent=1).encode()
+    write_atomic(folder / MANIFEST, content)
+    for inner in [folder, *(path for path in folder.rglob("*") if path.is_dir())]:
+        sync_folder(inner)
+    generation = f"{built:%Y%m%d-%H%M%S}-{_digest(content)}"
     folder.rename(folder.parent / generation)
     sync_folder(folder.parent)
+    before = _served(collection)
     write_atomic(collection / "CURRENT", generation.encode())
-    _prune(folder.parent, keep=generation)
+    _prune(folder.parent, {generation, before})
 
 
-def _prune(generations: Path, keep: str) -> None:
-    """Remove all but the newest generations; a server may still be reading the one before."""
-    older = sorted(path for path in generations.iterdir() if path.is_dir() and path.name != keep)
-    for path in older[: max(0, len(older) - KEPT_GENERATIONS + 1)]:
-        shutil.rmtree(path, ignore_errors=True)
+def _served(collection: Path) -> str | None:
+    """What the pointer says; None if there is none."""
+    try:
+        return (collection / "CURRENT").read_text(encoding="utf-8", errors="replace").strip()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def _prune(generations: Path, spared: set[str | None]) -> None:
+    """Remove generations: not the spared ones (served now and before), nor those that a server holds."""
+    for path in generations.iterdir():
+        if path.is_dir() and path.name not in spared and not _is_held(path):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _is_held(folder: Path) -> bool:
+    try:
+        with (folder / MANIFEST).open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # half removed before
+        return False
+    return False
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:DIGEST_LETTERS]
 
 
 def _sha256(path: Path) -> str:

@@ -152,6 +152,7 @@ class Explorer:
 
     def __init__(self, path: Path, manifest: dict[str, Any]) -> None:
         self.path, self.manifest = path, manifest
+        artifact.keep(path, self)
         self.name: str = manifest["name"]
         self.title: str = manifest["title"]
         self.generation: str = manifest["generation"]

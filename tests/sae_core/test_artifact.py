@@ -51,9 +51,52 @@ def test_drafts_of_killed_builds_are_swept_and_old_generations_pruned(tmp_path: 
     (tmp_path / "generations" / ".draft-dead").mkdir(parents=True)
     folders = [publish(tmp_path, bytes([i])) for i in range(4)]
     left = {path.name for path in (tmp_path / "generations").iterdir()}
-    assert len(left) == artifact.KEPT_GENERATIONS
-    assert folders[-1].name in left
-    assert not any(name.startswith(".") for name in left)
+    assert left == {folder.name for folder in folders[-2:]}
+
+
+def test_the_generation_before_stays_even_if_a_later_one_was_never_served(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served = publish(tmp_path)
+
+    def fail(path: Path, content: bytes) -> None:
+        if path.name == "CURRENT":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write_atomic(path, content)
+
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="No space"):
+        patch.setattr(artifact, "write_atomic", fail)
+        publish(tmp_path, b"never served")
+    assert artifact.current(tmp_path) == served
+    last = publish(tmp_path, b"last")
+    assert {path.name for path in (tmp_path / "generations").iterdir()} == {served.name, last.name}
+
+
+def test_a_generation_that_is_held_survives_any_number_of_builds(tmp_path: Path) -> None:
+    class Server:
+        pass
+
+    held, server = publish(tmp_path, b"held"), Server()
+    artifact.keep(held, server)
+    for i in range(3):
+        publish(tmp_path, bytes([i]))
+    artifact.verify(held)
+    del server
+    publish(tmp_path, b"last")
+    assert not held.exists()
+
+
+def test_every_flipped_bit_of_manifest_and_pointer_is_noticed(tmp_path: Path) -> None:
+    folder = publish(tmp_path)
+    for path in (folder / artifact.MANIFEST, tmp_path / "CURRENT"):
+        whole = path.read_bytes()
+        for place in range(8 * len(whole)):
+            content = bytearray(whole)
+            content[place // 8] ^= 1 << place % 8
+            path.write_bytes(bytes(content))
+            with pytest.raises(ArtifactError, match=path.name):
+                artifact.load_manifest(artifact.current(tmp_path))
+        path.write_bytes(whole)
 
 
 def damage_flip(path: Path) -> None:
