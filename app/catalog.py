@@ -7,6 +7,7 @@ quoted tokens, and only a bounded number of matches is ranked.
 
 from __future__ import annotations
 
+import errno
 import random
 import re
 import sqlite3
@@ -35,6 +36,7 @@ FILE_NAME = "catalogue.sqlite"
 SCHEMA = 1
 SECONDS_PER_REQUEST = 1.0
 _PRAGMAS = ("query_only = ON", "trusted_schema = OFF", "mmap_size = 268435456", "temp_store = MEMORY")
+_PRIMARY = 0xFF  # of an extended error code of SQLite
 MAX_TOKENS = 12
 MAX_RECENT = 4096  # documents kept in memory: while a slider moves, most of a page stays
 MAX_RANKED = 2_000  # ranking every match of a common word takes most of a second at 420k documents
@@ -96,8 +98,8 @@ class CatalogTimeout(SaefariError):
 def write_catalogue(path: Path, documents: Sequence[Document], feature_sets: Iterable[FeatureSet]) -> None:
     """Write the catalogue of a collection: the documents by position, the features of each SAE.
 
-    A file that is there is replaced; nothing else may have it open. Raises OSError and sqlite3 errors
-    (disk full) as they come: the build that calls this throws the folder away then.
+    A file that is there is replaced; nothing else may have it open. Raises OSError where the disk is full
+    or fails: the build that calls this throws the folder away then.
     """
     path.unlink(missing_ok=True)
     engine = sa.create_engine(sa.URL.create("sqlite", database=str(path)), poolclass=sa.NullPool)
@@ -118,6 +120,12 @@ def write_catalogue(path: Path, documents: Sequence[Document], feature_sets: Ite
             connection.commit()
             connection.exec_driver_sql("ANALYZE")
             connection.commit()
+    except sa.exc.OperationalError as error:
+        code = getattr(error.orig, "sqlite_errorcode", 0)
+        if code & _PRIMARY not in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
+            raise
+        reason = errno.ENOSPC if code == sqlite3.SQLITE_FULL else errno.EIO
+        raise OSError(reason, str(error.orig), str(path)) from error
     finally:
         engine.dispose()
 
@@ -316,7 +324,9 @@ _DOCUMENTS_WITH = sa.text(
 )
 _FEATURES_WITH = sa.text(
     "SELECT features.latent FROM (SELECT rowid AS row, bm25(features_fts, 4, 1) AS fit "
-    "FROM features_fts WHERE features_fts MATCH :match LIMIT :bound) AS found "
+    "FROM features_fts WHERE features_fts MATCH :match "
+    "AND rowid BETWEEN (SELECT min(row) FROM features WHERE sae = :sae) "
+    "AND (SELECT max(row) FROM features WHERE sae = :sae) LIMIT :bound) AS found "
     "JOIN features USING (row) WHERE features.sae = :sae AND features.n_documents > 0 "
     "ORDER BY found.fit - features.quality, features.latent LIMIT :limit"
 )

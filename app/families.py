@@ -51,7 +51,7 @@ def families(request: Request) -> Response:
         sorts=[Option(s, _SORT_TEXTS[s], query.url(sort=s, page=1), s == query.sort) for s in FAMILY_SORTS],
         n_in_families=len({member for family in ordered for member in family.members}),
         n_features=sae.n_latents - sae.n_dead,
-        definition=definition(FamilyConfig()),
+        definition=definition(sae.family_config),
         url=url,
         json_url=urls.json(url),
     )
@@ -74,7 +74,7 @@ def _order(sort: str) -> Callable[[Family], tuple[float, int]]:
 def family(request: Request) -> Response:
     collection, sae = get_sae(request)
     found = _get_family(request, sae)
-    config = FamilyConfig()
+    config = sae.family_config
     heat_members = found.members[:MAX_HEAT]
     url = sae.family_url(found.id)
     view = FamilyView(

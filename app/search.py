@@ -209,11 +209,18 @@ def _view(
 
 
 def _sliders(asked: Search) -> list[tuple[Slider, bool]]:
-    """The query's features by what they explain of it, then the added ones; and whether each is unfolded."""
+    """The added features, then the query's by what they explain of it; and whether each is unfolded.
+
+    What a person has added or moved is never folded away.
+    """
     strengths, own = dict(asked.query.strengths), asked.own
-    shown = [(_slider(asked, latent, strengths.get(latent)), at < N_SLIDERS) for at, latent in enumerate(own)]
-    others = [(latent, value) for latent, value in strengths.items() if latent not in own]
-    return shown + [(_slider(asked, latent, value), True) for latent, value in others]
+    added = [
+        (_slider(asked, latent, value), True) for latent, value in strengths.items() if latent not in own
+    ]
+    return added + [
+        (_slider(asked, latent, strengths.get(latent)), at < N_SLIDERS or latent in strengths)
+        for at, latent in enumerate(own)
+    ]
 
 
 def _slider(asked: Search, latent: int, strength: float | None) -> Slider:

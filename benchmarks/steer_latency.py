@@ -68,7 +68,7 @@ def make_collection(home: Path, x_MD: NDArray[np.float32]) -> str:
     codes = encode_codes(sae, x_MD)
     scores = {"n_latents": N_LATENTS, "k": K, "n_train": len(sample), "n_heldout": 500, "fvu_train": 0.0,
               "fvu_heldout": 0.0, "l0": float(K), "n_dead": 0, "n_rare": 0, "n_families": 0, "n_labelled": 0,
-              "baselines": []}  # fmt: skip
+              "baselines": [], "family_config": {}}  # fmt: skip
     labels = [Label(text=f"feature of the benchmark {i}", source="phrases") for i in range(N_LATENTS)]
     name = f"k{K}-n{N_LATENTS}-{sae.fingerprint()[:6]}"
     table, families = describe(sae, codes, x_MD), grow_families(codes)

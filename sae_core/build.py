@@ -24,7 +24,7 @@ from sae_core.corpus import write_rejected
 from sae_core.embed import Embedder, embed_corpus, load_embedder, load_embeddings
 from sae_core.errors import EmbeddingError, TrainingError
 from sae_core.explorer import FeatureSet
-from sae_core.families import grow_families
+from sae_core.families import FamilyConfig, grow_families
 from sae_core.features import describe
 from sae_core.files import explain_write_errors, write_atomic
 from sae_core.index import VectorIndex
@@ -120,7 +120,7 @@ def train_file(embeddings: Path, out: Path, console: Console, **chosen: Any) -> 
             x_MD = load_embeddings(embeddings)
         rows = split(len(x_MD), chosen.get("seed") or 0)
         config = TrainConfig.for_corpus(len(rows[0]), x_MD.shape[1], **chosen)
-        data = hashlib.sha256(x_MD.tobytes()).hexdigest()
+        data = _hash(x_MD)
         with console.stage(f"Training k={config.k} n={config.n_latents}") as report:
             tell = training_reporter(report, config.steps)
             sae = train(x_MD[rows[0]], x_MD[rows[1]], config, out, data_hash=data, device=device, report=tell)
@@ -159,6 +159,7 @@ class _Build:
         write_rejected(self.corpus, self.work / "rejected.jsonl")
         embedder = self._load_embedder()
         x_MD = self._embed(embedder)
+        self.data_hash = _hash(x_MD)
         rows = split(len(x_MD), self.config.seed)
         trained = [self._train(x_MD, rows, config) for config in self._train_configs(x_MD, rows)]
         manifest: dict[str, Any] = {}
@@ -214,16 +215,16 @@ class _Build:
         self, x_MD: NDArray[np.float32], rows: tuple[NDArray[np.int64], NDArray[np.int64]]
     ) -> list[TrainConfig]:
         config = self.config
-        configs = [
+        configs = {
             TrainConfig.for_corpus(
                 len(rows[0]), x_MD.shape[1], n_latents=n_latents, k=k, steps=config.steps, seed=config.seed
-            )
+            ): None
             for n_latents in config.latents
             for k in config.ks
-        ]
+        }
         for each in configs:
             each.check(len(rows[0]))
-        return configs
+        return list(configs)  # the same size asked for twice is one SAE
 
     def _train(
         self,
@@ -238,7 +239,7 @@ class _Build:
                 x_MD[rows[1]],
                 config,
                 folder,
-                data_hash=self.fingerprint,
+                data_hash=self.data_hash,
                 device=self.config.device,
                 report=training_reporter(report, config.steps),
             )
@@ -257,7 +258,8 @@ class _Build:
         with self._stage("Features") as report:
             table = describe(sae, codes, x_MD, report)
         with self._stage("Families"):
-            families = grow_families(codes)
+            family_config = FamilyConfig()
+            families = grow_families(codes, family_config)
         with self._stage("Labels") as report:
             labels = label_features(
                 self.corpus.documents, codes, table, sae, x_MD, embedder, self.config.seed, report
@@ -265,6 +267,7 @@ class _Build:
         with self._stage("Scorecard"):
             scores = metrics.scorecard(sae, x_MD[rows[0]], x_MD[rows[1]], codes.counts(), len(x_MD))
             scores["n_families"] = len(families)
+            scores["family_config"] = asdict(family_config)
             scores["n_labelled"] = sum(label.source != "none" for label in labels)
         name = f"k{sae.k}-n{sae.n_latents}-{sae.fingerprint()[:6]}"
         return FeatureSet(name, sae, codes, table, labels, families, scores, asdict(run.config), run.history)
@@ -299,6 +302,11 @@ class _Build:
             "seconds": {name: round(value, 2) for name, value in self.summary.seconds.items()},
             "versions": versions(),
         }
+
+
+def _hash(x_MD: NDArray[np.float32]) -> str:
+    """What a checkpoint was trained on: the numbers themselves, as the same texts may be embedded anew."""
+    return hashlib.sha256(np.ascontiguousarray(x_MD)).hexdigest()
 
 
 @contextmanager
