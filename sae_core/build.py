@@ -306,7 +306,7 @@ class _Build:
 
 def _hash(x_MD: NDArray[np.float32]) -> str:
     """What a checkpoint was trained on: the numbers themselves, as the same texts may be embedded anew."""
-    return hashlib.sha256(np.ascontiguousarray(x_MD)).hexdigest()
+    return hashlib.sha256(np.ascontiguousarray(x_MD).data).hexdigest()
 
 
 @contextmanager

@@ -64,9 +64,10 @@ def test_the_generation_before_stays_even_if_a_later_one_was_never_served(
             raise OSError(errno.ENOSPC, "No space left on device")
         write_atomic(path, content)
 
-    with monkeypatch.context() as patch, pytest.raises(OSError, match="No space"):
+    with monkeypatch.context() as patch:
         patch.setattr(artifact, "write_atomic", fail)
-        publish(tmp_path, b"never served")
+        with pytest.raises(OSError, match="No space"):
+            publish(tmp_path, b"never served")
     assert artifact.current(tmp_path) == served
     last = publish(tmp_path, b"last")
     assert {path.name for path in (tmp_path / "generations").iterdir()} == {served.name, last.name}

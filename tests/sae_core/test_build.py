@@ -81,6 +81,33 @@ def test_the_same_build_again_gives_the_same_saes(tmp_path: Path) -> None:
     assert list(first.saes) == list(second.saes)
 
 
+def test_the_same_size_asked_for_twice_is_one_sae(tmp_path: Path) -> None:
+    corpus, path = corpus_with_embeddings(tmp_path)
+    run(tmp_path, corpus, embeddings=path, latents=(32, 32), ks=(3, 3))
+    assert len(Explorer.load(tmp_path / "collections" / "c").saes) == 1
+
+
+def test_other_embeddings_of_the_same_texts_are_trained_on_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    corpus, path = corpus_with_embeddings(tmp_path)
+    sizes: dict[str, Any] = {"latents": (32,), "ks": (3,)}
+
+    def interrupt(*_args: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:  # after the last checkpoint of training
+        patch.setattr("sae_core.build.describe", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            run(tmp_path, corpus, embeddings=path, **sizes)
+    other = tmp_path / "other.npy"
+    np.save(other, np.load(path)[:, ::-1])
+    run(tmp_path, corpus, embeddings=other, **sizes)
+    resumed = list(Explorer.load(tmp_path / "collections" / "c").saes)
+    run(tmp_path / "fresh", corpus, embeddings=other, **sizes)
+    assert resumed == list(Explorer.load(tmp_path / "fresh" / "collections" / "c").saes)
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
