@@ -38,6 +38,7 @@ AUX_WEIGHT = 1 / 32
 EPOCHS = 60
 MIN_ROWS = 16
 SMALL_STEP = 1_000_000_000  # multiplications in the encoder's product of one batch
+LEAST_VARIANCE = 1e-9  # of a batch: one of equal rows has none, and would make every weight NaN
 MANY_ROWS = 30_000  # from here on 32 active latents per row beat 16
 
 
@@ -75,6 +76,9 @@ class TrainConfig:
 
     def check(self, n_rows: int) -> None:
         """Raise `TrainingError`, in a sentence, for a configuration that cannot be trained."""
+        if n_rows < MIN_ROWS:
+            what = f"{n_rows} training rows are too few to train on."
+            raise TrainingError(what, remedy=f"Give a corpus of at least {MIN_ROWS * 2} documents.")
         sizes = {"latents": self.n_latents, "k": self.k, "steps": self.steps, "batch": self.batch}
         for name, value in sizes.items():
             if value < 1:
@@ -82,9 +86,6 @@ class TrainConfig:
         if self.k > self.n_latents:
             what = f"k={self.k} latents per row, but there are only {self.n_latents}."
             raise TrainingError(what, remedy="Choose k <= latents (--k, --latents).")
-        if n_rows < MIN_ROWS:
-            what = f"{n_rows} training rows are too few to train on."
-            raise TrainingError(what, remedy=f"Give a corpus of at least {MIN_ROWS * 2} documents.")
         if n_rows < self.n_latents:
             what = f"{n_rows} training rows are fewer than the {self.n_latents} latents."
             raise TrainingError(what, remedy="Choose fewer latents (--latents), or give more documents.")
@@ -301,8 +302,7 @@ class _Loop:
         top = pre_BN.masked_fill(~dead_N, -torch.inf).topk(min(self.k_aux, n_dead), dim=1, sorted=False)
         values = self._activations(x_BD, top.indices, top.values)
         guess_BD = embedding_bag(top.indices, self.weights["W_dec_ND"], per_sample_weights=values, mode="sum")
-        loss = _nmse(error_BD - guess_BD, error_BD)
-        return torch.nan_to_num(loss, nan=0.0, posinf=0.0)
+        return _nmse(error_BD - guess_BD, error_BD)
 
     def _batch(self) -> torch.Tensor:
         """Rows of this step: the order of an epoch depends on (seed, epoch) alone."""
@@ -366,7 +366,7 @@ class _Log:
 
 def _nmse(error_BD: torch.Tensor, target_BD: torch.Tensor) -> torch.Tensor:
     variance = (target_BD - target_BD.mean(dim=0)).square().mean()
-    return error_BD.square().mean() / variance
+    return error_BD.square().mean() / variance.clamp_min(LEAST_VARIANCE)
 
 
 def _fresh(x_MD: NDArray[np.float32], config: TrainConfig) -> State:

@@ -160,12 +160,22 @@ def test_too_few_rows_constant_rows_and_rows_that_are_not_finite_are_refused(
 ) -> None:
     with pytest.raises(TrainingError, match="8 training rows are too few"):
         train(rows[:8], rows[:8], CONFIG, tmp_path)
+    with pytest.raises(TrainingError, match="0 training rows are too few"):
+        TrainConfig.for_corpus(0, WIDTH).check(0)
     with pytest.raises(TrainingError, match="the same row"):
         train(np.ones_like(rows), rows[:8], CONFIG, tmp_path)
     broken = rows.copy()
     broken[17, 3] = np.nan
     with pytest.raises(TrainingError, match="Row 17"):
         train(broken, rows[:8], CONFIG, tmp_path)
+
+
+def test_batches_of_equal_rows_leave_the_weights_finite(rows: np.ndarray, tmp_path: Path) -> None:
+    mostly_equal = np.repeat(rows[:1], 200, axis=0)
+    mostly_equal[:4] = rows[:4]
+    sae = train(mostly_equal, rows[:40], replace(CONFIG, batch=16), tmp_path)
+    for name, value in sae.tensors().items():
+        assert np.isfinite(value).all(), name
 
 
 def test_a_gpu_that_is_not_there_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
