@@ -56,7 +56,9 @@ class VectorIndex:
 
     def save(self, path: Path) -> None:
         """Write the index. Inverse of `load`."""
-        faiss.write_index(self._index, str(path))
+        with path.open("wb") as file:  # written through Python, which says why a write failed
+            writer = faiss.PyCallbackIOWriter(file.write)  # type: ignore[attr-defined]
+            faiss.write_index(self._index, writer)
 
     @classmethod
     def load(cls, path: Path) -> VectorIndex:

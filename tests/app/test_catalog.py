@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 import sqlite3
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 import sqlalchemy.exc
 from hypothesis import given
 from hypothesis import strategies as st
@@ -107,3 +111,34 @@ def test_writing_again_replaces(tmp_path: Path, planted: Planted) -> None:
     assert again.random_feature(planted.sae) is None
     assert [file.name for file in path.parent.iterdir()] == [FILE_NAME]
     again.close()
+
+
+@pytest.fixture
+def tiny_disk() -> Iterator[None]:
+    """Every SQLite file may have four pages."""
+
+    def limit(connection: sqlite3.Connection, _record: object) -> None:
+        connection.execute("PRAGMA max_page_count = 4")
+
+    sa.event.listen(sa.Engine, "connect", limit)
+    yield
+    sa.event.remove(sa.Engine, "connect", limit)
+
+
+@pytest.mark.usefixtures("tiny_disk")
+def test_a_full_disk_is_an_error_of_the_system(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="full") as raised:
+        write_catalogue(tmp_path / FILE_NAME, documents(200), [])
+    assert raised.value.errno == errno.ENOSPC
+
+
+def test_a_common_word_is_found_in_every_sae(
+    tmp_path: Path, planted: Planted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    second = replace(planted.set, name="k4-n64-second")
+    write_catalogue(tmp_path / FILE_NAME, documents(3), [planted.set, second])
+    both = Catalog(tmp_path / FILE_NAME)
+    monkeypatch.setattr(catalog, "MAX_RANKED", 20)
+    word = planted.set.labels[both.find_features(planted.sae, "a e i o u s m")[0]].text[0]
+    assert both.find_features("k4-n64-second", word) == both.find_features(planted.sae, word) != []
+    both.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import faiss
@@ -65,3 +66,10 @@ def test_what_is_not_a_flat_index_is_refused(tmp_path: Path) -> None:
     faiss.write_index(faiss.IndexHNSWFlat(8, 4), str(tmp_path / "other.faiss"))
     with pytest.raises(ArtifactError, match="flat"):
         VectorIndex.load(tmp_path / "other.faiss")
+
+
+def test_a_full_disk_is_an_error_of_the_system() -> None:
+    index = VectorIndex.build(unit_rows(20_000, 8))
+    with pytest.raises(OSError, match="No space") as raised:
+        index.save(Path("/dev/full"))
+    assert raised.value.errno == errno.ENOSPC
