@@ -6,6 +6,7 @@ text: a run that was interrupted, or a corpus that has grown, embeds nothing twi
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import importlib.util
@@ -531,10 +532,14 @@ class _Cache:
     def read(self) -> Iterator[tuple[bytes, Vectors]]:
         """Every hash with its vector; damaged files are reported, removed and otherwise ignored."""
         for leftover in self.folder.glob("*.tmp"):
-            if time.time() - leftover.stat().st_mtime > STALE_SECONDS:
-                leftover.unlink(missing_ok=True)
+            with contextlib.suppress(FileNotFoundError):  # another process has just given it its name
+                if time.time() - leftover.stat().st_mtime > STALE_SECONDS:
+                    leftover.unlink()
         for path in sorted(self.folder.glob("*.shard")):
-            content = path.read_bytes()
+            try:
+                content = path.read_bytes()
+            except FileNotFoundError:  # another process found it damaged first
+                continue
             count, rest = divmod(len(content) - 32, 32 + 4 * self.width)
             if count < 1 or rest or hashlib.sha256(content[32:]).digest() != content[:32]:
                 logger.warning("Embedding cache file %s is damaged; its texts are embedded again.", path)

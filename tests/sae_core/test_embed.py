@@ -402,6 +402,14 @@ def test_an_old_unfinished_file_is_swept_and_a_fresh_one_left_to_its_writer(tmp_
     assert [path.name for path in folder.glob("*.tmp")] == ["fresh.tmp"]
 
 
+def test_files_that_another_process_renames_or_removes_meanwhile_are_no_error(tmp_path: Path) -> None:
+    folder = tmp_path / Counting.fingerprint
+    folder.mkdir()
+    for name in ("gone.tmp", "gone.shard"):
+        (folder / name).symlink_to(tmp_path / "nowhere")  # listed, but not there when it is looked at
+    np.testing.assert_allclose(embed_corpus(corpus(3), Counting(), tmp_path), expected(corpus(3)), atol=1e-6)
+
+
 def test_a_full_disk_is_a_sentence_and_leaves_nothing_half_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
