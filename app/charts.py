@@ -141,7 +141,8 @@ def columns(histogram: Histogram, width: float, height: float, *, is_log: bool =
 
 def silhouette(histogram: Histogram, width: float, height: float) -> str:
     """The outline of a histogram as one SVG path, heights as log10(1 + count): the ridge behind a slider."""
-    scale = height / math.log10(1 + max(histogram.counts, default=0) or 2)
+    tallest = max([1, *histogram.counts])  # a feature that never fires has a flat ridge
+    scale = height / math.log10(1 + tallest)
     bin_width = width / max(len(histogram.counts), 1)
     steps = [
         f"V{height - scale * math.log10(1 + count):.2f}H{bin_width * (i + 1):.2f}"

@@ -203,6 +203,7 @@ def test_dead_features_have_honest_pages(planted: Planted, client: TestClient) -
         page = client.get(f"{planted.base}/features/{dead[0]}?tab={tab}")
         assert page.status_code == 200
     assert client.get(f"{planted.base}/features/{dead[0]}.json").json()["is_dead"] is True
+    assert client.get(f"{planted.search}?q={WORDS[0]}&f={dead[0]}:%2B0.5").status_code == 200
 
 
 # --- other pages ----------------------------------------------------------------------------------
