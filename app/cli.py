@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
+from pydantic import ValidationError
 
 from app.console import Console
 from app.settings import Settings
 from app.urls import RESERVED_COLLECTIONS
-from sae_core.errors import SaefariError
+from sae_core.errors import ArtifactError, NotFoundError, SaefariError
 
 if TYPE_CHECKING:
     from sae_core.build import Summary
@@ -56,7 +57,7 @@ Limit = Annotated[int | None, typer.Option("--limit", min=1, help="Use at most s
 Latents = Annotated[str, typer.Option("--latents", help="Latents (features) of the SAE; several: 512,1024.")]
 Ks = Annotated[str, typer.Option("--k", help="Active latents per document; several: 16,32.")]
 Steps = Annotated[int | None, typer.Option("--steps", min=1, help="Training steps.")]
-Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of everything random.")]
+Seed = Annotated[int, typer.Option("--seed", min=0, max=2**63 - 1, help="Seed of everything random.")]
 Embeddings = Annotated[
     Path | None, typer.Option("--embeddings", help="A .npy file with a row for each row of FILE.")
 ]
@@ -79,7 +80,7 @@ DEMO_TITLE = "Python documentation"
 def demo(home: Home = None, host: Host = None, port: Port = None, quiet: Quiet = False) -> None:  # noqa: FBT002
     """Build an explorer of the docstrings on this machine, if it is not there yet, and serve it."""
     settings = _settings(home, host, port)
-    if not (settings.collections / DEMO / "CURRENT").is_file():
+    if not _is_sound(settings.collections / DEMO):
         path = _fetch_docstrings(settings, None, Console(quiet=quiet))
         _print_summary(_build(_load(path), settings, DEMO, DEMO_TITLE, quiet=quiet))
     _serve(settings)
@@ -123,7 +124,7 @@ def build(  # noqa: PLR0917 (one argument for each option)
         name,
         title or name.replace("-", " "),
         quiet=quiet,
-        is_limited=limit is not None,
+        is_limited=len(corpus.documents) == limit,
         latents=_integers("--latents", latents),
         ks=_integers("--k", k),
         steps=steps,
@@ -222,7 +223,27 @@ def _fail(message: str, status: int) -> NoReturn:
 
 def _settings(home: Path | None, host: str | None = None, port: int | None = None) -> Settings:
     chosen = {"home": home, "host": host, "port": port}
-    return Settings(**{name: value for name, value in chosen.items() if value is not None})  # type: ignore[arg-type]
+    try:
+        return Settings(**{name: value for name, value in chosen.items() if value is not None})  # type: ignore[arg-type]
+    except ValidationError as error:  # options were checked before, so it is the environment
+        first = error.errors()[0]
+        name = f"SAEFARI_{first['loc'][0]}".upper()
+        what = f"The environment variable {name} is {first['input']!r}: {first['msg']}."
+        raise SaefariError(what, remedy="Change it, or unset it.") from error
+
+
+def _is_sound(collection: Path) -> bool:
+    """Whether there is a generation that can be served; says what is wrong with a damaged one."""
+    from sae_core import artifact
+
+    try:
+        artifact.verify(artifact.current(collection))
+    except NotFoundError:
+        return False
+    except ArtifactError as error:
+        typer.echo(f"{error.what} It is built again.", err=True)
+        return False
+    return True
 
 
 def _fetch_docstrings(settings: Settings, limit: int | None, console: Console) -> Path:
@@ -269,7 +290,12 @@ def _build(
 
 
 def _print_summary(summary: Summary) -> None:
-    typer.echo(f"{summary.n_documents:,} documents, {summary.n_rejected:,} rows rejected")
+    n_rejected = sum(summary.rejected.values())
+    typer.echo(f"{summary.n_documents:,} documents, {n_rejected:,} rows rejected")
+    for reason, n_rows in (summary.rejected | summary.repaired).items():
+        typer.echo(f"  {n_rows:,} {reason}")
+    if n_rejected:
+        typer.echo(f"  Each of them: {summary.folder / 'rejected.jsonl'}")
     for sae in summary.saes:
         scores = sae["metrics"]
         typer.echo(

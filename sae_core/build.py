@@ -84,7 +84,8 @@ class Summary:
 
     folder: Path
     n_documents: int
-    n_rejected: int
+    rejected: dict[str, int]  # reason -> rows
+    repaired: dict[str, int]  # kind of repair -> rows
     seconds: dict[str, float] = field(default_factory=dict)
     saes: list[dict[str, Any]] = field(default_factory=list)
 
@@ -145,7 +146,7 @@ class _Build:
         self.work = home / "work" / config.name
         self.fingerprint = corpus.fingerprint()
         n = len(corpus.documents)
-        self.summary = Summary(self.collection, n, len(corpus.rejected))
+        self.summary = Summary(self.collection, n, corpus.counts(), corpus.repaired)
         if n < MIN_DOCUMENTS:
             what = f"{n} usable documents are too few to learn features from."
             raise TrainingError(
@@ -297,7 +298,11 @@ class _Build:
             "n_documents": self.summary.n_documents,
             "width": width,
             "embedder": encoder,
-            "corpus": {"fingerprint": self.fingerprint, "rejected": self.corpus.counts()},
+            "corpus": {
+                "fingerprint": self.fingerprint,
+                "rejected": self.summary.rejected,
+                "repaired": self.summary.repaired,
+            },
             "saes": self.summary.saes,
             "seconds": {name: round(value, 2) for name, value in self.summary.seconds.items()},
             "versions": versions(),

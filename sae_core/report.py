@@ -18,7 +18,9 @@ def report_text(manifest: dict[str, Any], spaces: Sequence[FeatureSet]) -> str:
         "",
         f"{manifest['n_documents']:,} documents, {manifest['width']} dimensions. Encoder: {embedder}.",
         "",
-        *_rejected(manifest["corpus"]["rejected"]),
+        _rejected(manifest["corpus"]["rejected"]),
+        *[f"{n:,} rows: {repair}." for repair, n in manifest["corpus"]["repaired"].items()],
+        "",
     ]
     for space in spaces:
         lines += _sae_section(space)
@@ -28,11 +30,9 @@ def report_text(manifest: dict[str, Any], spaces: Sequence[FeatureSet]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _rejected(counts: dict[str, int]) -> list[str]:
-    if not counts:
-        return ["No row was rejected.", ""]
+def _rejected(counts: dict[str, int]) -> str:
     reasons = ", ".join(f"{n:,} {reason}" for reason, n in counts.items())
-    return [f"Rejected rows: {reasons} (see `rejected.jsonl`).", ""]
+    return f"Rejected rows: {reasons} (see `rejected.jsonl`)." if counts else "No row was rejected."
 
 
 def _sae_section(space: FeatureSet) -> list[str]:

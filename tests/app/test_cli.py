@@ -81,6 +81,64 @@ def test_build_report_doctor_go_together(run: Run, good: tuple[Path, Path, Path]
     assert "saefari build" in out
 
 
+def test_rows_that_were_left_out_or_repaired_are_counted_by_reason(
+    run: Run, good: tuple[Path, Path, Path]
+) -> None:
+    home, corpus, vectors = good
+    with corpus.open("a", encoding="utf-8") as file:
+        for row in ({"id": "new", "abstract": ""}, {"id": "long", "abstract": "word " * 9_000}):
+            file.write(json.dumps(row) + "\n")
+    np.save(vectors, np.concatenate([np.load(vectors), np.eye(2, 32, dtype=np.float32)]))
+    sizes = ["--steps", "20", "--latents", "32", "--k", "2", "--quiet"]
+    status, out, _ = run("build", corpus, "--home", home, "--embeddings", vectors, *sizes)
+    assert status == 0
+    assert "121 documents, 1 rows rejected" in out
+    assert "1 empty text" in out
+    assert "1 text shortened" in out
+    _, report, _ = run("report", "papers", "--home", home)
+    assert "1 empty text" in report
+    assert "1 rows: text shortened" in report
+
+
+def test_a_limit_beyond_the_end_does_not_excuse_embeddings_that_do_not_fit(
+    run: Run, good: tuple[Path, Path, Path]
+) -> None:
+    home, corpus, vectors = good
+    np.save(vectors, np.tile(np.load(vectors), (2, 1)))
+    words = ["build", corpus, "--home", home, "--embeddings", vectors, "--quiet", "--limit", "500"]
+    status, _, err = run(*words)
+    assert status == 1
+    assert "240 rows for 120" in err
+
+
+def test_a_setting_of_the_environment_that_cannot_be_is_named(
+    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("SAEFARI_PORT", "many")
+    status, _, err = run("serve", "--home", tmp_path)
+    assert status == 1
+    assert "SAEFARI_PORT is 'many'" in err
+
+
+def test_a_demo_that_is_damaged_is_built_again_and_a_sound_one_served_at_once(
+    run: Run, good: tuple[Path, Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home, corpus, vectors = good
+    built, served = [], []
+    sizes = ["--embeddings", vectors, "--steps", "20", "--latents", "32", "--k", "2", "--quiet"]
+    run("build", corpus, "--home", home, "--name", "demo", *sizes)
+    monkeypatch.setattr(cli, "_fetch_docstrings", lambda *_: corpus)
+    monkeypatch.setattr(cli, "_build", lambda *_, **__: built.append(1))
+    monkeypatch.setattr(cli, "_print_summary", lambda _: None)
+    monkeypatch.setattr(cli, "_serve", lambda _: served.append(1))
+    run("demo", "--home", home)
+    assert (built, served) == ([], [1])
+    (artifact.current(home / "collections" / "demo") / "index.faiss").write_bytes(b"")
+    _, _, err = run("demo", "--home", home)
+    assert (built, served) == ([1], [1, 1])
+    assert "index.faiss" in err
+
+
 NAN = np.full((120, 32), np.nan, dtype=np.float32)
 ZEROS = np.ones((120, 32), dtype=np.float32) * (np.arange(120) != 7)[:, None]
 
@@ -128,6 +186,16 @@ def test_options_that_cannot_work_are_explained(
     assert status == 1
     assert said in err
     assert not (home / "collections").exists() or artifact.collections(home) == []
+
+
+@pytest.mark.parametrize("seed", ["-1", "9" * 30, "x"])
+def test_a_seed_that_no_generator_takes_is_a_mistake_in_the_words(
+    run: Run, good: tuple[Path, Path, Path], seed: str
+) -> None:
+    home, corpus, vectors = good
+    status, _, err = run("build", corpus, "--home", home, "--embeddings", vectors, "--seed", seed)
+    assert status == 2
+    assert "--seed" in err
 
 
 @pytest.mark.parametrize(
