@@ -1,32 +1,61 @@
-"""Every page in a real browser: it fits narrow screens, axe finds nothing, nothing fails, nothing foreign runs."""
+"""Every page in a real browser: it fits narrow screens, axe finds nothing, nothing fails, nothing runs."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Browser, Page, expect
 
 from app import urls
 from tests.app.served import Planted
+from tests.browser.conftest import PATIENCE, note_troubles
 from tests.browser.search_page import SearchPage
 from tests.planted import WORDS, documents
 
 Addresses = Callable[[Planted], str]
 
 OPEN_EVERYTHING = "() => document.querySelectorAll('details').forEach(each => { each.open = true; })"
-# The first of many rows of one kind stand for all: axe looks at the colours of every word behind each other.
-ALL_BUT_REPETITIONS = {
-    "exclude": [[".table-small tbody tr:nth-child(n+3)"], [".evidence-list > li:nth-child(n+4)"]]
-}
+# The first of many rows of one kind stand for all: axe takes milliseconds for each piece of text.
+REPETITIONS = (
+    ".table-small tbody tr:nth-child(n+3)",
+    ".feature-table tbody tr:nth-child(n+12)",
+    ".evidence-list > li:nth-child(n+4)",
+    ".results > li:nth-child(n+4)",
+    ".cards > li:nth-child(n+4)",
+)
+ALL_BUT_REPETITIONS = {"exclude": [[selector] for selector in REPETITIONS]}
+EVIDENCE = {**ALL_BUT_REPETITIONS, "include": [["section[aria-labelledby=evidence]"]]}
 TOO_WIDE = """() => [...document.querySelectorAll('body *')]
     .filter(each => each.getBoundingClientRect().right > innerWidth + 1 && !each.closest('.scroll'))
     .map(each => `${each.tagName} ${each.className.baseVal ?? each.className}`)"""
+
+
+@pytest.fixture(scope="module")
+def noted() -> list[str]:
+    return []
+
+
+@pytest.fixture(scope="module")
+def gallery(browser: Browser, browser_context_args: dict[str, Any], noted: list[str]) -> Iterator[Page]:
+    """One profile that walks through all pages: a fresh one for each would take as long as axe."""
+    with browser.new_context(**browser_context_args) as context:
+        note_troubles(context, noted)
+        context.set_default_timeout(PATIENCE)
+        yield context.new_page()
+
+
+@pytest.fixture
+def visit(gallery: Page, noted: list[str], troubles: list[str]) -> Iterator[Page]:
+    """The gallery's page; what goes wrong counts against the test that walks through it."""
+    yield gallery
+    troubles += noted
+    noted.clear()
 
 
 def busiest(site: Planted) -> int:
@@ -62,9 +91,6 @@ PAGES: dict[str, Addresses] = {
     "dead features": lambda site: f"{site.base}/features?dead=1&sort=density&page=2",
     "feature": lambda site: feature(site, busiest(site)),
     "feature, quantile bands, log counts": lambda site: feature(site, busiest(site), "?tab=bands&log=1"),
-    "feature, borderline": lambda site: feature(site, busiest(site), "?tab=borderline"),
-    "feature, near misses": lambda site: feature(site, busiest(site), "?tab=near"),
-    "feature, all documents": lambda site: feature(site, busiest(site), "?tab=all&page=2"),
     "dead feature": lambda site: feature(site, dead(site)),
     "families": lambda site: f"{site.base}/families",
     "family": lambda site: urls.family(site.explorer.name, site.sae, busiest(site)),
@@ -81,7 +107,7 @@ HOSTILE_PAGES: dict[str, Addresses] = {
 }
 
 
-def check(page: Page, address: str) -> None:
+def check(page: Page, address: str, part: dict[str, Any] = ALL_BUT_REPETITIONS) -> None:
     """Light and wide, dark and narrow: nothing to scroll sideways for, nothing that axe objects to."""
     page.goto(address)
     expect(page.get_by_role("heading", level=1)).to_have_count(1)
@@ -93,7 +119,7 @@ def check(page: Page, address: str) -> None:
         assert inner == width
         assert scrolled <= inner, f"{width} px: {page.evaluate(TOO_WIDE)}"
         if width != 380:
-            violations = Axe().run(page, ALL_BUT_REPETITIONS).response["violations"]
+            violations = Axe().run(page, part).response["violations"]
             assert not violations, explained(violations, scheme)
 
 
@@ -107,16 +133,23 @@ def explained(violations: list[dict[str, Any]], scheme: str) -> str:
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_every_page_fits_narrow_screens_and_axe_finds_nothing(name: str, site: Planted, page: Page) -> None:
-    check(page, PAGES[name](site))
+def test_every_page_fits_narrow_screens_and_axe_finds_nothing(name: str, site: Planted, visit: Page) -> None:
+    check(visit, PAGES[name](site))
+
+
+@pytest.mark.parametrize("parameters", ["?tab=borderline", "?tab=near", "?tab=all&page=2"])
+def test_the_other_tabs_of_a_feature_do_so_too(parameters: str, site: Planted, visit: Page) -> None:
+    """The rest of the page is the one above."""
+    check(visit, feature(site, busiest(site), parameters), EVIDENCE)
+    assert visit.locator(".evidence").count() > 3
 
 
 @pytest.mark.parametrize("name", HOSTILE_PAGES)
-def test_scripts_as_labels_are_only_text(name: str, hostile: Planted, page: Page) -> None:
+def test_scripts_as_labels_are_only_text(name: str, hostile: Planted, visit: Page) -> None:
     """A dialog would be noted as trouble."""
-    check(page, HOSTILE_PAGES[name](hostile))
-    expect(page.get_by_text("<script>alert(").first).to_be_attached()
-    assert page.locator("script").count() == 2
+    check(visit, HOSTILE_PAGES[name](hostile))
+    expect(visit.get_by_text("<script>alert(").first).to_be_attached()
+    assert visit.locator("script").count() == 2
 
 
 @pytest.mark.parametrize(
@@ -129,13 +162,13 @@ def test_scripts_as_labels_are_only_text(name: str, hostile: Planted, page: Page
     ids=["no such page", "no such feature", "no such number"],
 )
 def test_pages_of_errors_fit_too_and_axe_finds_nothing(
-    path: str, status: int, site: Planted, page: Page, troubles: list[str]
+    path: str, status: int, site: Planted, visit: Page, noted: list[str]
 ) -> None:
-    check(page, path.replace("{base}", site.base))
-    expect(page.locator(".error .eyebrow")).to_have_text(str(status))
-    expect(page.get_by_role("link", name="To the beginning")).to_be_visible()
-    assert all(str(status) in trouble for trouble in troubles)
-    troubles.clear()
+    check(visit, path.replace("{base}", site.base))
+    expect(visit.locator(".error .eyebrow")).to_have_text(str(status))
+    expect(visit.get_by_role("link", name="To the beginning")).to_be_visible()
+    assert all(str(status) in trouble for trouble in noted)
+    noted.clear()
 
 
 def test_the_sheet_of_keys_is_accessible(site: Planted, page: Page) -> None:

@@ -285,7 +285,11 @@ def test_stale_answers_are_never_shown(
 ) -> None:
     latent = next(iter(own))
     held: list[Route] = []
-    page.route(A_SEARCH, lambda route: held.append(route))
+
+    def hold(route: Route) -> None:
+        held.append(route)
+
+    page.route(A_SEARCH, hold)
     search.slider(latent).focus()
     for strength in (own[latent] / 2, 0.0, -own[latent] / 2, -own[latent]):
         with page.expect_request(A_SEARCH):
