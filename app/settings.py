@@ -71,11 +71,6 @@ class Settings(BaseSettings):
         """Where `saefari fetch` puts documents."""
         return self.home / "corpora"
 
-    @property
-    def cache(self) -> Path:
-        """Embeddings by text; can be deleted, costs time to make again."""
-        return self.home / "cache"
-
 
 def asset_folder(name: str) -> Path:
     """`templates` or `static`: `app/_<name>` in an installed package, else beside `app` in the repository."""

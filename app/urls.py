@@ -14,9 +14,8 @@ from urllib.parse import quote, quote_plus
 
 from app.settings import asset_folder
 
-# First path segments and, inside a collection, second ones that are never names of collections and SAEs.
+# First path segments that are never names of collections.
 RESERVED_COLLECTIONS = frozenset({"static", "live", "ready", "index"})
-RESERVED_SAES = frozenset({"documents", "map", "compare"})
 
 Parameter = tuple[str, str]
 

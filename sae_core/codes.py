@@ -55,6 +55,12 @@ class Codes:
         shape = (self.n_documents, self.n_latents)
         return sp.csr_matrix((self.values, self.latents.astype(np.int64), self.document_ptr), shape=shape)
 
+    def fires(self) -> sp.csr_matrix:
+        """Ones where `matrix` has activations: (M, N) int32, which documents have which features."""
+        shape = (self.n_documents, self.n_latents)
+        ones = np.ones(len(self.latents), dtype=np.int32)
+        return sp.csr_matrix((ones, self.latents.astype(np.int32), self.document_ptr), shape=shape)
+
     def arrays(self) -> dict[str, NDArray[np.generic]]:
         """The arrays by field name, as they are stored."""
         names = [field.name for field in fields(self) if not field.name.startswith("n_")]

@@ -19,7 +19,7 @@ from sae_core.cache import Cache
 from sae_core.codes import Codes
 from sae_core.embed import Embedder, load_embedder
 from sae_core.errors import EmbedderNotReady, EmbeddingError, NotFoundError
-from sae_core.families import Family, coactivation
+from sae_core.families import Family
 from sae_core.features import FeatureTable
 from sae_core.index import Hits, VectorIndex, top
 from sae_core.labels import Label
@@ -28,7 +28,6 @@ from sae_core.sae import SAE
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    import scipy.sparse as sp
     from numpy.typing import NDArray
 
 MAX_CACHED_BYTES = 256 * 2**20  # products with all documents, per collection
@@ -89,11 +88,6 @@ class FeatureSet:
         return np.where(n_N > 0, 0.7 * trust_N + 0.3 * useful_N, 0).astype(np.float32)
 
     @cached_property
-    def coactivation_NN(self) -> sp.csr_matrix:
-        """On how many documents each pair of features fires together, sparse (N, N)."""
-        return coactivation(self.codes)
-
-    @cached_property
     def _families_by_latent(self) -> dict[int, Family]:
         found: dict[int, Family] = {}
         for family in sorted(self.families, key=lambda family: len(family.members)):
@@ -104,15 +98,6 @@ class FeatureSet:
     def family_of(self, latent: int) -> Family | None:
         """The smallest family that has the feature, or None."""
         return self._families_by_latent.get(latent)
-
-    def get_family(self, family_id: int) -> Family:
-        """The family of that id; `NotFoundError` if there is none."""
-        for family in self.families:
-            if family.id == family_id:
-                return family
-        raise NotFoundError(
-            f"{self.name} has no family {family_id}.", remedy="Choose one from the list of families."
-        )
 
     def describe(self) -> dict[str, Any]:
         """What the manifest says of this SAE: name, size, metrics."""

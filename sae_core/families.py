@@ -123,9 +123,7 @@ def coactivation(codes: Codes) -> sp.csr_matrix:
 
     Its diagonal is the number of documents of each latent.
     """
-    shape = (codes.n_documents, codes.n_latents)
-    ones = np.ones(len(codes.latents), dtype=np.int32)
-    fires_MN = sp.csr_matrix((ones, codes.latents.astype(np.int32), codes.document_ptr), shape=shape)
+    fires_MN = codes.fires()
     together = sp.csr_matrix(fires_MN.T @ fires_MN)
     together.sort_indices()
     return together

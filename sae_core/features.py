@@ -164,7 +164,7 @@ def _together(
     latents_NS, lift_NS = _no_neighbours(codes.n_latents)
     observed_NS, expected_NS = np.zeros_like(latents_NS), np.zeros_like(lift_NS)
     counts = codes.counts()
-    fires_MN = _fires(codes)
+    fires_MN = codes.fires()
     fires_NM = sp.csr_matrix(fires_MN.T)
     for block in blocks:
         pairs = (fires_NM[block] @ fires_MN).tocoo()
@@ -181,13 +181,6 @@ def _together(
         expected_NS[i, rank], lift_NS[i, rank] = expected[best], lift[best]
         tick()
     return latents_NS, observed_NS, expected_NS, lift_NS
-
-
-def _fires(codes: Codes) -> sp.csr_matrix:
-    """The codes as ones and zeros, (M, N)."""
-    ones = np.ones(len(codes.latents), dtype=np.int32)
-    shape = (codes.n_documents, codes.n_latents)
-    return sp.csr_matrix((ones, codes.latents.astype(np.int32), codes.document_ptr), shape=shape)
 
 
 def _near_misses(

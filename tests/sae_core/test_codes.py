@@ -33,6 +33,7 @@ def codes_of(rows: list[tuple[int, int, float]]) -> tuple[Codes, np.ndarray]:
 def test_both_orders_and_the_matrix_hold_what_was_put_in(rows: list[tuple[int, int, float]]) -> None:
     codes, dense = codes_of(rows)
     np.testing.assert_array_equal(codes.matrix().toarray(), dense)
+    np.testing.assert_array_equal(codes.fires().toarray(), dense > 0)
     for document in range(9):
         latents, values = codes.of_document(document)
         assert set(latents.tolist()) == set(np.flatnonzero(dense[document]))
