@@ -217,13 +217,17 @@ def end(builder: subprocess.Popen[str]) -> None:
     assert builder.stdout.readline() == "ended\n"
 
 
-def test_kill_9_at_twenty_random_moments_never_harms_what_is_served(
-    tmp_path: Path, builder: subprocess.Popen[str]
-) -> None:
+def seconds_of_a_build(builder: subprocess.Popen[str]) -> float:
     began = time.monotonic()
     start(builder, 0)
     end(builder)
-    whole = time.monotonic() - began
+    return time.monotonic() - began
+
+
+def test_kill_9_at_twenty_random_moments_never_harms_what_is_served(
+    tmp_path: Path, builder: subprocess.Popen[str]
+) -> None:
+    whole = min(seconds_of_a_build(builder) for _ in range(3))  # the first is slow: nothing is warm yet
     folder = tmp_path / "collections" / "planted"
     moments = random.Random(11)
     n_killed = 0
