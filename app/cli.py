@@ -116,8 +116,9 @@ def build(  # noqa: PLR0917 (one argument for each option)
     quiet: Quiet = False,  # noqa: FBT002
 ) -> None:
     """Turn a file of texts into an explorer. Interrupted, the same command goes on where it was."""
-    corpus = _load(file, mapping, limit)
     name = name or _name_of(file)
+    _check_name(name)
+    corpus = _load(file, mapping, limit)
     summary = _build(
         corpus,
         _settings(home),
@@ -278,7 +279,6 @@ def _build(
     from sae_core.build import BuildConfig
     from sae_core.build import build as build_collection
 
-    _check_name(name)
     embedder = options.pop("embedder", None) or ("none" if options.get("embeddings") else "minilm")
     config = BuildConfig(
         name=name,

@@ -46,6 +46,8 @@ if TYPE_CHECKING:
 HELDOUT_SHARE = 0.1
 MAX_HELDOUT = 5000
 MIN_DOCUMENTS = 40
+N_COMPARED = 7  # texts embedded again to see whether a file of embeddings is the encoder's
+SAME_SPACE = 0.9  # cosine; other preparation of the same text stays above it, another model far below
 
 
 class Report(Protocol):
@@ -191,9 +193,8 @@ class _Build:
         if self.config.embeddings is not None:
             with self._stage("Reading embeddings"):
                 x_MD = self._precomputed(self.config.embeddings)
-            if embedder is not None and embedder.width != x_MD.shape[1]:
-                what = f"The embeddings are {x_MD.shape[1]} wide, {embedder.name} makes {embedder.width}."
-                raise TrainingError(what, remedy="Name the encoder that made them with --embedder, or none.")
+            if embedder is not None:
+                self._check_encoder(embedder, x_MD)
             return x_MD
         if embedder is None:
             what = "There is neither an encoder nor a file of embeddings."
@@ -202,6 +203,19 @@ class _Build:
             return embed_corpus(
                 [document.text for document in documents], embedder, self.home / "cache", report
             )
+
+    def _check_encoder(self, embedder: Embedder, x_MD: NDArray[np.float32]) -> None:
+        """Queries must lie in the space of the documents: embed a few again and compare."""
+        remedy = "Name the encoder that made them with --embedder, or none, and keep the order of the rows."
+        if embedder.width != x_MD.shape[1]:
+            what = f"The embeddings are {x_MD.shape[1]} wide, {embedder.name} makes {embedder.width}."
+            raise EmbeddingError(what, remedy=remedy)
+        rows = np.linspace(0, len(x_MD) - 1, N_COMPARED).astype(int)
+        again_BD = embedder.embed([self.corpus.documents[row].text for row in rows])
+        cosine = float(np.median((again_BD * x_MD[rows]).sum(axis=1)))
+        if cosine < SAME_SPACE:
+            what = f"The embeddings are not those of {embedder.name}: cosine {cosine:.2f} on a few texts."
+            raise EmbeddingError(what, remedy=remedy)
 
     def _precomputed(self, path: Path) -> NDArray[np.float32]:
         """The rows of the file that became documents; with a limit the file may go on behind them."""

@@ -142,6 +142,18 @@ def test_embeddings_of_another_length_are_refused_unless_only_the_beginning_is_u
         run(tmp_path, shorter, embeddings=path, is_limited=True)
 
 
+def test_embeddings_of_another_encoder_are_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    corpus, path = corpus_with_embeddings(tmp_path)
+    monkeypatch.setattr("sae_core.build.load_embedder", lambda *_args, **_more: truth.PlantedEmbedder())
+    run(tmp_path, corpus, embeddings=path, embedder="planted")
+    np.save(path, np.load(path)[::-1])
+    with pytest.raises(EmbeddingError, match="not those of planted"):
+        run(tmp_path, corpus, embeddings=path, embedder="planted")
+    np.save(path, np.ones((N, 5), dtype=np.float32))
+    with pytest.raises(EmbeddingError, match="5 wide"):
+        run(tmp_path, corpus, embeddings=path, embedder="planted")
+
+
 def test_embeddings_follow_the_rows_of_the_file_past_rejected_ones(tmp_path: Path) -> None:
     corpus, path = corpus_with_embeddings(tmp_path)
     kept = [document for i, document in enumerate(corpus.documents) if i != 5]
