@@ -276,6 +276,25 @@ def test_reload_back_and_forward_show_the_whole_page_as_it_was(
     expect_steered()
 
 
+def test_going_back_to_an_address_that_a_fragment_had_shows_the_whole_page(
+    search: SearchPage, page: Page
+) -> None:
+    """Page and fragment share the address, and Back takes what the browser has kept of it."""
+    page.get_by_text("Only some years or venues").click()
+    page.get_by_label("from").fill("2012")
+    with_filter = re.compile("[?&]year_min=2012$")
+    expect(page).to_have_url(with_filter)
+    search.expect_results_of_address()
+    titles = search.titles
+    search.results.locator(".title a").first.click()
+    expect(page.get_by_role("heading", name="Nearest documents")).to_be_visible()
+    page.go_back()
+    expect(page).to_have_url(with_filter)
+    search.expect_view_of_address()
+    assert search.titles == titles
+    expect(page.get_by_label("from")).to_have_value("2012")
+
+
 # --- late and failed answers ----------------------------------------------------------------------
 
 
