@@ -467,10 +467,12 @@ def wanted_block(request: Request) -> str | None:
 
 
 def add_page(router: APIRouter, path: str, route: Callable[[Request], Any]) -> None:
-    """Serve `route` at `path`, and as JSON at its twin. The twin first: `{x}` matches `x.json` too."""
-    twin = urls.json(path)
-    for address in (twin, path):
-        router.add_api_route(address, route, methods=["GET", "HEAD"], response_model=None)
+    """Serve `route` at `path`, and as JSON at its twin. The twin first: `{x}` matches `x.json` too.
+
+    A plain route: pages parse their address themselves, and FastAPI's dependencies would cost each request.
+    """
+    for address in (urls.json(path), path):
+        router.add_route(address, route, methods=["GET", "HEAD"])
 
 
 def paging(number: int, size: int, total: int, url: Callable[[int], str]) -> Page:

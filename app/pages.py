@@ -14,9 +14,11 @@ from urllib.parse import parse_qsl, urlsplit
 from fastapi import Request
 from fastapi.responses import HTMLResponse, Response
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
+from markupsafe import Markup
 from pydantic import TypeAdapter
 
 from app import charts, urls
+from app.mathematics import typeset
 from app.settings import asset_folder
 from app.views import TreeRow
 
@@ -121,6 +123,7 @@ def _environment() -> Environment:
         "count": count,
         "number": number,
         "excerpt": excerpt,
+        "typeset": lambda text: Markup(typeset(text)),  # noqa: S704 (escaped, and formulas cleaned, there)
         "parameters": parameters,
         "nested": nested,
     }
@@ -183,6 +186,8 @@ def excerpt(text: str, length: int = 320) -> str:
     if len(text) <= length:
         return text
     head = text[:length]
+    if head.count("$") % 2:
+        head = head[: head.rindex("$")]  # not inside a formula
     return (head.rpartition(" ")[0] or head).rstrip(" ,;:.") + "…"
 
 

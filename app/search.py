@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from fastapi import APIRouter, Request
+from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import Response
 from numpy.typing import NDArray
 
@@ -59,10 +60,19 @@ def is_search(path: str) -> bool:
     return path.endswith(("/search", "/search.json"))
 
 
-def search(request: Request) -> Response:
+async def search(request: Request) -> Response:
+    """In a thread, unless all that is left to do is a sum, which is quicker than waking a thread."""
     began = time.perf_counter()
     collection, sae = get_sae(request)
     query = SearchQuery.parse(collection.name, sae.name, request.scope["query_string"], sae.n_latents)
+    if collection.explorer.knows(sae.name, query.q, [latent for latent, _ in query.strengths]):
+        return _search(request, collection, sae, query, began)
+    return await run_in_threadpool(_search, request, collection, sae, query, began)
+
+
+def _search(
+    request: Request, collection: ServedCollection, sae: ServedSAE, query: SearchQuery, began: float
+) -> Response:
     block = wanted_block(request)
     block = block if block in BLOCKS else None
     try:

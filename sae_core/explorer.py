@@ -26,12 +26,13 @@ from sae_core.labels import Label
 from sae_core.sae import SAE
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from numpy.typing import NDArray
 
 MAX_CACHED_BYTES = 256 * 2**20  # products with all documents, per collection
 MAX_CACHED_QUERIES = 4096
+MAX_QUICK_DOCUMENTS = 200_000  # whose sums take less time than waking a thread
 TYPICAL_LOG_DENSITY = (
     -2.0
 )  # one document in a hundred: common enough to be useful, rare enough to say something
@@ -231,6 +232,14 @@ class Explorer:
             explained=code.explained,
             baseline_ranks=self._baseline_ranks(base_M, x_D, hits, allowed) if deltas else None,
         )
+
+    def knows(self, sae: str, text: str, latents: Iterable[int]) -> bool:
+        """Whether a steered search of this text would only add up products that are already known."""
+        x_D = self._queries.get(text)
+        if x_D is None or self.n_documents > MAX_QUICK_DOCUMENTS:
+            return False
+        known = [self._products.get(key) for key in (x_D.tobytes(), *((sae, latent) for latent in latents))]
+        return all(products is not None for products in known)
 
     def neighbours(self, position: int, n: int) -> Hits:
         """The documents nearest to a document, itself excluded."""
