@@ -61,11 +61,12 @@ def is_search(path: str) -> bool:
 
 
 async def search(request: Request) -> Response:
-    """In a thread, unless all that is left to do is a sum, which is quicker than waking a thread."""
+    """In a thread, unless only results are wanted and are a sum away, which is quicker than waking one."""
     began = time.perf_counter()
     collection, sae = get_sae(request)
     query = SearchQuery.parse(collection.name, sae.name, request.scope["query_string"], sae.n_latents)
-    if collection.explorer.knows(sae.name, query.q, [latent for latent, _ in query.strengths]):
+    latents = [latent for latent, _ in query.strengths]
+    if wanted_block(request) == "results" and collection.explorer.knows(sae.name, query.q, latents):
         return _search(request, collection, sae, query, began)
     return await run_in_threadpool(_search, request, collection, sae, query, began)
 

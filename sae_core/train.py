@@ -193,7 +193,7 @@ def learning_rate(config: TrainConfig, step: int) -> float:
 
 @contextmanager
 def _threads(products: int) -> Iterator[None]:
-    """One thread for a small step: on a busy machine the others' waiting costs ten times what they bring."""
+    """One thread for a small step: a second saves a third of it, or costs ten times it when busy."""
     before = torch.get_num_threads()
     if products < SMALL_STEP:
         torch.set_num_threads(1)

@@ -32,7 +32,7 @@ def _plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread() -> None:
-    """Small products on a busy machine: a second thread costs ten times what it brings."""
+    """Small products on a busy machine: a second thread may cost ten times what it brings."""
     torch.set_num_threads(1)
 
 
