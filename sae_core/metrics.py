@@ -8,15 +8,21 @@ import numpy as np
 import scipy.sparse as sp
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
     from sae_core.sae import SAE
 
 ROWS_PER_BLOCK = 2048
+ROWS_OF_COSINES = 512  # a block of cosines with 10,000 others is 20 MB
 MAX_TRAIN_ROWS, MAX_HELDOUT_ROWS = 20_000, 2_000  # of the baselines
 RARE_DENSITY = 1e-4  # a living latent that fires on a smaller share of the documents is rare
+BINS_PER_DECADE = 5  # of the density
+COSINE_BIN = 0.05
+SAME_FEATURE = 0.7  # cosine above which directions of two SAEs count as one feature
+MAX_BASELINE_ROWS = 2_048  # directions for which the nearest random one is looked up
+Z_95 = 1.959964  # standard deviations on either side of the mean that hold 95 % of a normal distribution
 
 
 def fvu(x_BD: NDArray[np.float32], reconstruction_BD: NDArray[np.float32]) -> float:
@@ -66,7 +72,10 @@ def scorecard(
     counts_N: NDArray[np.int64],
     n_documents: int,
 ) -> dict[str, Any]:
-    """The numbers of an SAE's scorecard; `counts_N` says on how many of all documents each latent fires."""
+    """The numbers of an SAE's scorecard; `counts_N` says on how many of all documents each latent fires.
+
+    Stability and retrieval need more than one SAE on one corpus: see `matched_share` and `ndcg_kept`.
+    """
     train, heldout = evaluate(sae, x_train_MD), evaluate(sae, x_heldout_MD)
     rare_N = (counts_N > 0) & (counts_N < RARE_DENSITY * n_documents)
     return {
@@ -79,8 +88,146 @@ def scorecard(
         "l0": heldout["l0"],
         "n_dead": int((counts_N == 0).sum()),
         "n_rare": int(rare_N.sum()),
+        "density": density_histogram(counts_N, n_documents),
+        "encoder_decoder": encoder_decoder(sae, counts_N),
         "baselines": baselines(sae, x_train_MD, x_heldout_MD),
     }
+
+
+def density_histogram(counts_N: NDArray[np.int64], n_documents: int) -> dict[str, Any]:
+    """How many living latents have which log10 density: counts over equal bins from `low` to `high`.
+
+    The dead have no logarithm: `n_dead` says how many they are. `mean` is that of the living.
+    """
+    fires_N = counts_N[counts_N > 0]
+    logs_N = np.log10(fires_N / max(n_documents, 1))
+    low = min(-1, int(np.floor(np.log10(1 / max(n_documents, 1)))))
+    counts, _ = np.histogram(logs_N, bins=-low * BINS_PER_DECADE, range=(low, 0))
+    return {
+        "low": float(low),
+        "high": 0.0,
+        "counts": counts.tolist(),
+        "mean": _mean(logs_N),
+        "n_dead": int(len(counts_N) - len(fires_N)),
+    }
+
+
+def encoder_decoder(sae: SAE, counts_N: NDArray[np.int64] | None = None) -> dict[str, Any]:
+    """Cosine of each latent's encoder row with its direction: mean, and counts over equal bins.
+
+    It is 1 before training. With `counts_N` only of the latents that fire: a dead one has not moved.
+    """
+    lengths_N = np.linalg.norm(sae.W_enc_ND, axis=1) * np.linalg.norm(sae.W_dec_ND, axis=1)
+    products_N = np.einsum("nd,nd->n", sae.W_enc_ND, sae.W_dec_ND)
+    cosines_N = np.clip(products_N / np.maximum(lengths_N, 1e-12), -1, 1)
+    if counts_N is not None:
+        cosines_N = cosines_N[counts_N > 0]
+    low = -1.0 if (cosines_N < 0).any() else 0.0
+    counts, _ = np.histogram(cosines_N, bins=round((1 - low) / COSINE_BIN), range=(low, 1))
+    return {"low": low, "high": 1.0, "counts": counts.tolist(), "mean": _mean(cosines_N)}
+
+
+def matched_share(
+    a: SAE, b: SAE, counts_N: NDArray[np.int64] | None = None, *, threshold: float = SAME_FEATURE
+) -> dict[str, Any]:
+    """Stability: the share of a's features that `b`, of the same data and another seed, has too.
+
+    A feature is matched if its nearest direction of `b` has a cosine above `threshold`. With `counts_N` (on
+    how many documents each latent of `a` fires) only the living are asked. `low` and `high` are a 95 % Wilson
+    interval, `mean_cosine` is the mean over features of the nearest's cosine. The same against as many random
+    unit directions as `b` has (for at most 2,048 of the features) is the baseline.
+    """
+    asked_ND = a.directions_ND if counts_N is None else a.directions_ND[counts_N > 0]
+    nearest_N = nearest_cosine(asked_ND, b.directions_ND)
+    # A seed of its own: an untrained SAE must not happen to be its own baseline.
+    random_ND = np.random.default_rng((2408, 657)).standard_normal(b.directions_ND.shape, dtype=np.float32)
+    random_ND /= np.linalg.norm(random_ND, axis=1, keepdims=True)
+    by_chance_N = nearest_cosine(asked_ND[:MAX_BASELINE_ROWS], random_ND)
+    n_matched = int((nearest_N > threshold).sum())
+    low, high = wilson(n_matched, len(nearest_N))
+    return {
+        "threshold": threshold,
+        "n": len(nearest_N),
+        "n_matched": n_matched,
+        "share": _mean(nearest_N > threshold),
+        "low": low,
+        "high": high,
+        "mean_cosine": _mean(nearest_N),
+        "random_share": _mean(by_chance_N > threshold),
+        "random_mean_cosine": _mean(by_chance_N),
+        "random_n": len(by_chance_N),
+    }
+
+
+def nearest_cosine(rows_ND: NDArray[np.float32], others_ND: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The largest cosine of each unit row with any of the other unit rows, (N,), block by block."""
+    parts = [(rows_ND[block] @ others_ND.T).max(axis=1) for block in blocks(len(rows_ND), ROWS_OF_COSINES)]
+    return np.concatenate(parts) if parts else np.zeros(0, dtype=np.float32)
+
+
+def wilson(n_yes: int, n: int) -> tuple[float, float]:
+    """The 95 % interval of a share, after Wilson (1927); (0, 1) where nothing was counted."""
+    if n == 0:
+        return 0.0, 1.0
+    share, z = n_yes / n, Z_95
+    centre = (share + z * z / (2 * n)) / (1 + z * z / n)
+    reach = z / (1 + z * z / n) * np.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    return max(0.0, float(centre - reach)), min(1.0, float(centre + reach))
+
+
+def ndcg(
+    queries_QD: NDArray[np.float32],
+    documents_MD: NDArray[np.float32],
+    relevant: Sequence[Mapping[int, float]],
+    k: int = 10,
+) -> float:
+    """Mean nDCG@k of a ranking by cosine, over the queries that have a relevant document (nan without any).
+
+        DCG = sum over ranks r = 1..k of gain(document at r) / log2(r + 1),    nDCG = DCG / ideal DCG
+
+    `relevant[q]` maps rows of `documents_MD` to gains > 0; a row that is not named has gain 0. Gains are
+    linear, as in trec_eval. The ideal ranks all relevant documents by gain. Of equal cosines the lower row
+    comes first.
+    """
+    documents_MD = _unit(documents_MD)
+    discounts_K = 1 / np.log2(np.arange(2, k + 2))
+    values = []
+    for x_D, gains in zip(_unit(queries_QD), relevant, strict=True):
+        best_K = np.array(sorted((g for g in gains.values() if g > 0), reverse=True)[:k])
+        if not len(best_K):
+            continue
+        first_K = np.argsort(-(documents_MD @ x_D), kind="stable")[:k]
+        gains_K = np.array([max(gains.get(row, 0.0), 0.0) for row in first_K.tolist()])
+        values.append((gains_K @ discounts_K[: len(gains_K)]) / (best_K @ discounts_K[: len(best_K)]))
+    return float(np.mean(values)) if values else float("nan")
+
+
+def ndcg_kept(
+    sae: SAE,
+    queries_QD: NDArray[np.float32],
+    documents_MD: NDArray[np.float32],
+    relevant: Sequence[Mapping[int, float]],
+    k: int = 10,
+) -> dict[str, float | None]:
+    """How much of retrieval survives: nDCG@k with queries and documents both reconstructed, over nDCG@k.
+
+    `kept` is the quotient (above 1 where the reconstruction retrieves better), None where nothing was found.
+    """
+    n_queries = sum(any(gain > 0 for gain in gains.values()) for gains in relevant)
+    if n_queries == 0:
+        return {"k": k, "n_queries": 0, "ndcg": None, "ndcg_reconstructed": None, "kept": None}
+    before = ndcg(queries_QD, documents_MD, relevant, k)
+    after = ndcg(reconstruct(sae, queries_QD), reconstruct(sae, documents_MD), relevant, k)
+    kept = after / before if before > 0 else None
+    return {"k": k, "n_queries": n_queries, "ndcg": before, "ndcg_reconstructed": after, "kept": kept}
+
+
+def reconstruct(sae: SAE, x_MD: NDArray[np.float32]) -> NDArray[np.float32]:
+    """x^ of every row, (M, D), block by block."""
+    out_MD = np.empty(x_MD.shape, dtype=np.float32)
+    for block in blocks(len(x_MD)):
+        out_MD[block] = sae.decode(sae.encode(np.asarray(x_MD[block], dtype=np.float32)))
+    return out_MD
 
 
 def baselines(
@@ -141,3 +288,14 @@ def _nearest(x_MD: NDArray[np.float32], centroids_ND: NDArray[np.float32]) -> ND
     half_N = np.square(centroids_ND).sum(axis=1) / 2
     parts = [np.argmax(x_MD[block] @ centroids_ND.T - half_N, axis=1) for block in blocks(len(x_MD))]
     return np.concatenate(parts)
+
+
+def _unit(x_MD: NDArray[np.float32]) -> NDArray[np.float32]:
+    x_MD = np.asarray(x_MD, dtype=np.float32)
+    unit_MD: NDArray[np.float32] = x_MD / np.maximum(np.linalg.norm(x_MD, axis=1, keepdims=True), 1e-12)
+    return unit_MD
+
+
+def _mean(values_N: NDArray[Any]) -> float | None:
+    """The mean of what is stored as JSON: None where there is nothing, as JSON has no nan."""
+    return float(values_N.mean()) if len(values_N) else None
