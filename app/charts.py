@@ -8,8 +8,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeGuard
 
 from app.views import Histogram, Slider
+
+MIN_LOG_TICKS = 3
+TICK_HEIGHT = 48.0  # of a linear upward axis: about so far apart
 
 
 @dataclass(frozen=True)
@@ -46,12 +50,40 @@ class Columns:
 
 
 @dataclass(frozen=True)
+class Axis:
+    """Values `low`..`high` along `length`, linear or logarithmic; an upward axis begins at the bottom."""
+
+    low: float
+    high: float
+    length: float
+    is_log: bool = False
+    is_up: bool = False
+
+    def at(self, value: float) -> float:
+        """The coordinate of a value; one beyond an end stands at that end."""
+        low, high, value = self._scaled(self.low), self._scaled(self.high), self._scaled(value)
+        share = (value - low) / (high - low) if high > low else 0.5
+        share = min(max(share, 0.0), 1.0)
+        return round(self.length * (1 - share if self.is_up else share), 2)
+
+    def ticks(self, n: int) -> list[Tick]:
+        """Round values on the axis: about `n`, or, on a logarithmic one, as many as powers of ten ask for."""
+        values = log_ticks(self.low, self.high) if self.is_log else nice_ticks(self.low, self.high, n)
+        return [Tick(self.at(value), value) for value in values]
+
+    def _scaled(self, value: float) -> float:
+        return math.log(max(value, math.ulp(0.0))) if self.is_log else value
+
+
+@dataclass(frozen=True)
 class Lines:
     """Curves over a common x, each an SVG path, laid out in a box of `width` x `height`."""
 
     paths: list[str]
+    points: list[list[tuple[float, float]]]  # the places of each curve's values
     x_ticks: list[Tick]
     y_ticks: list[Tick]
+    marker: float | None
     width: float
     height: float
 
@@ -99,6 +131,19 @@ def nice_ticks(low: float, high: float, n: int = 5) -> list[float]:
     first = math.ceil(low / step - 1e-9)
     last = math.floor(high / step + 1e-9)
     return [round(i * step, 12) for i in range(first, last + 1)]
+
+
+def log_ticks(low: float, high: float) -> list[float]:
+    """Round numbers inside `low`..`high` for a logarithmic axis: more to a decade where it spans fewer."""
+    if not (0 < low < high < math.inf):
+        return [low]
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    for mantissas in ((1,), (1, 2, 5), (1, 1.5, 2, 3, 4, 5, 7)):
+        found = [m * 10.0**p for p in powers for m in mantissas]
+        inside = [round(v, 12) for v in found if low * (1 - 1e-9) <= v <= high * (1 + 1e-9)]
+        if len(inside) >= MIN_LOG_TICKS:
+            return inside
+    return nice_ticks(low, high, 3)
 
 
 def columns(histogram: Histogram, width: float, height: float, *, is_log: bool = False) -> Columns:
@@ -179,44 +224,86 @@ def _count_ticks(tallest: int, *, is_log: bool) -> list[float]:
     return [v for v in nice_ticks(0, tallest, 4) if v == int(v)]
 
 
+def series(rows: Sequence[object], x: str, y: str) -> list[tuple[float, float | None]]:
+    """The curve of field `y` over field `x`; empty where no row has a `y`."""
+    pairs = [(getattr(row, x), getattr(row, y)) for row in rows]
+    return pairs if any(value is not None for _, value in pairs) else []
+
+
 def lines(
-    series: Sequence[Sequence[tuple[float, float | None]]],
+    curves: Sequence[Sequence[tuple[float, float | None]]],
     width: float,
     height: float,
     *,
     low: float | None = None,
     high: float | None = None,
+    at_least: float = -math.inf,
+    is_log: bool = False,
+    is_log_x: bool = False,
+    x_ticks: Sequence[float] | None = None,
+    marker: float | None = None,
 ) -> Lines:
-    """Curves (x, y) with shared axes; a missing y interrupts its curve."""
-    xs = [x for points in series for x, _ in points]
-    ys = [y for points in series for _, y in points if y is not None]
-    x_low, x_high = (min(xs), max(xs)) if xs else (0.0, 1.0)
-    y_low = low if low is not None else min(ys, default=0.0)
-    y_high = high if high is not None else max(ys, default=1.0)
-    x_span, y_span = (x_high - x_low) or 1.0, (y_high - y_low) or 1.0
+    """Curves (x, y) with shared axes; a missing y interrupts its curve, and so does one <= 0 on a log axis.
 
-    def across(x: float) -> float:
-        return round(width * (x - x_low) / x_span, 2)
-
-    def up(y: float) -> float:
-        return round(height - height * min(max((y - y_low) / y_span, 0.0), 1.0), 2)
+    `low` and `high` are the ends of the upward axis, by default those of the values, the upper one
+    `at_least` so high; `x_ticks` are the values
+    named on the other, by default round ones; `marker` is an x to be marked.
+    """
+    xs = [x for points in curves for x, _ in points]
+    ys = [y for points in curves for _, y in points if _is_shown(y, is_log=is_log)]
+    across = Axis(min(xs, default=0.0), max(xs, default=1.0), width, is_log_x)
+    up = Axis(
+        min(ys, default=0.1) if low is None else low,
+        max([at_least, *(ys or [1.0])]) if high is None else high,
+        height,
+        is_log,
+        is_up=True,
+    )
 
     def path(points: Sequence[tuple[float, float | None]]) -> str:
         commands: list[str] = []
         is_down = False
         for x, y in points:
-            if y is not None:
-                commands.append(f"{'L' if is_down else 'M'}{across(x)} {up(y)}")
-            is_down = y is not None
+            if _is_shown(y, is_log=is_log):
+                commands.append(f"{'L' if is_down else 'M'}{across.at(x)} {up.at(y)}")
+                is_down = True
+            else:
+                is_down = False
         return "".join(commands)
 
     return Lines(
-        paths=[path(points) for points in series],
-        x_ticks=[Tick(across(x), x) for x in nice_ticks(x_low, x_high, 5)],
-        y_ticks=[Tick(up(y), y) for y in nice_ticks(y_low, y_high, 4)],
+        paths=[path(points) for points in curves],
+        points=[
+            [(across.at(x), up.at(y)) for x, y in points if _is_shown(y, is_log=is_log)] for points in curves
+        ],
+        x_ticks=across.ticks(5) if x_ticks is None else [Tick(across.at(x), x) for x in x_ticks],
+        y_ticks=up.ticks(max(2, round(height / TICK_HEIGHT))),
+        marker=None if marker is None else across.at(marker),
         width=width,
         height=height,
     )
+
+
+def _is_shown(y: float | None, *, is_log: bool) -> TypeGuard[float]:
+    return y is not None and math.isfinite(y) and (y > 0 or not is_log)
+
+
+def spread(places: Sequence[float], gap: float) -> list[float]:
+    """`places` moved apart, as little as may be, so that labels `gap` high do not overlap; order is kept."""
+    order = sorted(range(len(places)), key=lambda i: places[i])
+    # Less what the labels below take up, the places must not fall: isotonic regression, by pooling.
+    pools: list[tuple[float, int]] = []
+    for i, label in enumerate(order):
+        mean, n = places[label] - i * gap, 1
+        while pools and pools[-1][0] > mean:
+            other, m = pools.pop()
+            mean, n = (mean * n + other * m) / (n + m), n + m
+        pools.append((mean, n))
+    bases = [mean for mean, n in pools for _ in range(n)]
+    found = [0.0] * len(places)
+    for i, label in enumerate(order):
+        found[label] = round(bases[i] + i * gap, 2)
+    return found
 
 
 def heat_cells(values: Sequence[Sequence[float]], size: float, *, least: float = 0.005) -> list[Cell]:

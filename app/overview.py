@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,22 +16,14 @@ from app.deps import (
     ServedCollection,
     ServedSAE,
     add_page,
-    finite,
     get_collection,
     get_library,
     get_sae,
 )
 from app.pages import page
 from app.query import SearchQuery
-from app.views import (
-    Baseline,
-    FeatureRow,
-    Histogram,
-    HomeView,
-    Option,
-    OverviewView,
-    ScorecardView,
-)
+from app.scorecard import scorecard_of
+from app.views import FeatureRow, Histogram, HomeView, Option, OverviewView, ScorecardView
 
 router = APIRouter()
 
@@ -38,9 +31,7 @@ N_SURPRISING = 8
 N_FAMILIES = 6
 N_DOCUMENTS = 5
 RARE = 0.01  # a surprising feature fires on fewer documents than this share
-DENSITY_BINS = 24
 SCORE_BINS = 20
-MAX_CURVE = 400  # points
 
 
 def home(request: Request) -> Response:
@@ -105,32 +96,31 @@ def scorecard(request: Request) -> Response:
 
 
 def scorecard_view(collection: ServedCollection, sae: ServedSAE) -> ScorecardView:
-    metrics = sae.set.metrics
+    feature_set, summary = sae.set, sae.summary
+    card = scorecard_of(
+        feature_set.name,
+        feature_set.metrics,
+        feature_set.config,
+        feature_set.history,
+        counts_N=np.array(sae.fires),
+        n_documents=sae.n_documents,
+    )
     return ScorecardView(
         collection=collection.name,
-        summary=sae.summary,
-        is_resumed=bool(metrics.get("is_resumed", False)),
-        n_train=int(metrics["n_train"]),
-        n_rare=int(metrics["n_rare"]),
-        density_histogram=_densities(sae),
-        curve=_curve(sae.set.history),
-        baselines=[Baseline(b["name"], float(b["fvu_heldout"]), b["remark"]) for b in metrics["baselines"]],
-        label_scores=_label_scores(sae),
-        config=[(name.replace("_", " "), str(value)) for name, value in sae.set.config.items()],
-        provenance=_provenance(collection, sae),
-        url=sae.summary.url,
-        json_url=urls.json(sae.summary.url),
+        summary=summary,
+        is_resumed=bool(feature_set.metrics.get("is_resumed", False)),
+        card=replace(
+            card,
+            n_dead=summary.n_dead,
+            n_labelled=summary.n_labelled,
+            n_families=summary.n_families,
+            families_url=summary.families_url,
+            label_scores=_label_scores(sae),
+            provenance=_provenance(collection, sae),
+        ),
+        url=summary.url,
+        json_url=urls.json(summary.url),
     )
-
-
-def _densities(sae: ServedSAE) -> Histogram:
-    """log10 density of the living features."""
-    fires = np.array(sae.fires, dtype=np.float64)
-    logs = np.log10(fires[fires > 0] / max(sae.n_documents, 1))
-    if not len(logs):
-        return Histogram(-1.0, 0.0, [0])
-    counts, edges = np.histogram(logs, bins=DENSITY_BINS, range=(np.floor(logs.min()), 0.0))
-    return Histogram(float(edges[0]), float(edges[-1]), counts.tolist())
 
 
 def _label_scores(sae: ServedSAE) -> Histogram | None:
@@ -139,16 +129,6 @@ def _label_scores(sae: ServedSAE) -> Histogram | None:
         return None
     counts, edges = np.histogram(scores, bins=SCORE_BINS, range=(0.0, 1.0))
     return Histogram(float(edges[0]), float(edges[-1]), counts.tolist())
-
-
-def _curve(history: list[dict[str, float]]) -> list[tuple[int, float | None, float | None, float]]:
-    """Step, FVU train, FVU held-out, dead share; thinned out evenly, with the last step."""
-    stride = max(1, len(history) // MAX_CURVE)
-    lines = history[::-1][::stride][::-1]
-    return [
-        (int(line["step"]), finite(line["fvu_train"]), finite(line["fvu_heldout"]), line["dead"])
-        for line in lines
-    ]
 
 
 def _provenance(collection: ServedCollection, sae: ServedSAE) -> list[tuple[str, str]]:

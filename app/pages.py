@@ -2,6 +2,7 @@
 
 The only module that knows of Jinja. A route calls `page(request, "feature", view)`; what the browser gets
 depends on the address (`.json` is the twin for programs) and on the block that htmx says it wants to replace.
+`render_file` prints a view as a file that needs no server.
 """
 
 from __future__ import annotations
@@ -64,6 +65,11 @@ def render_block(template: Template, block: str, view: Any) -> str:
     return "".join(template.blocks[block](context))
 
 
+def render_file(name: str, view: Any) -> str:
+    """`view` as a file that needs no other: the template `files/{name}`, with the stylesheet inside."""
+    return _environment().get_template(f"files/{name}").render(view=view)
+
+
 def set_up(*, auto_reload: bool = False) -> None:
     """Compile every template now, so that no visitor waits; `auto_reload` is for working on templates."""
     environment = _environment()
@@ -94,6 +100,12 @@ def _remembered(macro: str, *parts: Hashable) -> str:
     """A component that says the same for the same parts: while a slider moves, most of a page does."""
     printed: str = getattr(_environment().globals["ui"], macro)(*parts)
     return printed
+
+
+def _stylesheet() -> Markup:
+    """The whole stylesheet, for a file that is to need no other."""
+    text = (asset_folder("static") / "app.css").read_text(encoding="utf-8")
+    return Markup(text)  # noqa: S704 (our own file)
 
 
 def _template(name: str) -> Template:
@@ -128,6 +140,7 @@ def _environment() -> Environment:
         "nested": nested,
     }
     environment.globals |= {"url": urls, "charts": charts, "remembered": _remembered}
+    environment.globals["stylesheet"] = _stylesheet
     # Macros as a global: a block that is rendered alone does not see its page's imports.
     environment.globals["ui"] = environment.get_template("ui.html").module
     return environment

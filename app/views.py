@@ -380,20 +380,90 @@ class Baseline:
 
 
 @dataclass(frozen=True)
+class CurvePoint:
+    """One line of the training log; what an older log did not have is None."""
+
+    step: int
+    fvu_train: float | None
+    fvu_heldout: float | None
+    dead: float | None  # shares of the latents
+    rare: float | None
+    learning_rate: float | None
+
+
+@dataclass(frozen=True)
+class Stability:
+    """How many features another seed finds too."""
+
+    share: float  # of the living features: nearest direction above `threshold`
+    low: float  # 95 % interval
+    high: float
+    n: int
+    threshold: float
+    mean_cosine: float  # of the nearest direction
+    random_share: float  # the same against random directions
+    random_mean_cosine: float
+    random_n: int
+
+
+@dataclass(frozen=True)
+class RetrievalKept:
+    """nDCG of searching with reconstructions, beside that of searching with the embeddings."""
+
+    k: int  # places of the ranking that count
+    n_queries: int
+    ndcg: float
+    ndcg_reconstructed: float
+    kept: float  # the second over the first
+
+
+@dataclass(frozen=True)
+class Scorecard:
+    """What is known of how well an SAE was trained. What its artifact does not say is None or empty."""
+
+    name: str
+    n_latents: int
+    k: int
+    fvu_train: float
+    fvu_heldout: float
+    n_train: int
+    n_heldout: int
+    l0: float
+    n_dead: int
+    n_rare: int | None  # density below 1e-4, dead excluded
+    n_labelled: int | None
+    n_families: int | None
+    families_url: str | None
+    steps: int | None  # made
+    planned_steps: int | None
+    best_step: int | None  # whose weights were kept
+    curve: list[CurvePoint]
+    density: Histogram | None  # log10 density of the living; the marker is its mean
+    encoder_decoder: Histogram | None  # cosines of the living; the marker is their mean
+    stability: Stability | None
+    retrieval: RetrievalKept | None
+    baselines: list[Baseline]
+    label_scores: Histogram | None
+    config: list[tuple[str, str]]
+    provenance: list[tuple[str, str]]  # data and weights hashes, versions, seed
+
+
+@dataclass(frozen=True)
 class ScorecardView:
     collection: str
     summary: SAESummary
     is_resumed: bool
-    n_train: int
-    n_rare: int  # density below 1e-4, dead excluded
-    density_histogram: Histogram  # log10 density of the living
-    curve: list[tuple[int, float | None, float | None, float]]  # step, FVU train, FVU held-out, dead share
-    baselines: list[Baseline]
-    label_scores: Histogram | None
-    config: list[tuple[str, str]]
-    provenance: list[tuple[str, str]]  # embedder, corpus hash, versions, seed
+    card: Scorecard
     url: str
     json_url: str
+
+
+@dataclass(frozen=True)
+class ScorecardFileView:
+    """The scorecard as a file of its own, beside what `saefari train` wrote."""
+
+    card: Scorecard
+    made: str  # when
 
 
 @dataclass(frozen=True)
