@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 
 from app.catalog import write_catalogue
 from sae_core import artifact
+from sae_core.checkpoint import read_log
 from sae_core.codes import encode_codes
 from sae_core.corpus import Document
 from sae_core.embed import load_embedder
@@ -39,7 +40,8 @@ from sae_core.families import grow_families
 from sae_core.features import describe
 from sae_core.index import VectorIndex
 from sae_core.labels import Label
-from sae_core.train import TrainConfig, read_log, train
+from sae_core.recipe import TrainConfig
+from sae_core.train import train
 
 WIDTH, N_LATENTS, K = 384, 1024, 32
 N_SLIDERS = 3

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import numpy as np
 
 from sae_core import artifact, metrics
+from sae_core.checkpoint import read_log
 from sae_core.codes import encode_codes
 from sae_core.corpus import write_rejected
 from sae_core.embed import Embedder, embed_corpus, load_embedder, load_embeddings
@@ -29,9 +30,10 @@ from sae_core.features import describe
 from sae_core.files import explain_write_errors, write_atomic
 from sae_core.index import VectorIndex
 from sae_core.labels.phrases import label_features
+from sae_core.recipe import TrainConfig
 from sae_core.report import report_text
 from sae_core.sae import SAE
-from sae_core.train import TrainConfig, read_log, train
+from sae_core.train import train
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -40,8 +42,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from sae_core.checkpoint import Progress
     from sae_core.corpus import Corpus, Document
-    from sae_core.train import Progress
 
 HELDOUT_SHARE = 0.1
 MAX_HELDOUT = 5000

@@ -5,6 +5,9 @@
     x^ = W_dec z + b_dec                 reconstruction
 
 Rows of `W_dec_ND` are the unit decoder directions. Source: arXiv 2408.00657, section 3.1.
+Trained as BatchTopK (arXiv 2412.06410) an SAE has a threshold: z = a where a > threshold, for at most
+`MOST_PICKS` k latents of a row. Trained as Matryoshka (arXiv 2503.17547) its first latents are an SAE by
+themselves: see `SAE.prefix`.
 Shapes: B batch, D embedding width, N latents, K active per row.
 """
 
@@ -26,6 +29,7 @@ from sae_core.errors import ArtifactError
 FORMAT = "saefari-sae-1"
 Array = NDArray[np.float32]
 
+MOST_PICKS = 4  # times k: what a row may have where a threshold decides
 TENSORS = ("W_enc_ND", "W_dec_ND", "b_enc_N", "b_dec_D")
 
 
@@ -45,15 +49,25 @@ class Latents:
 
 
 class SAE:
-    """A trained sparse autoencoder with TopK activation, in float32; serving it needs no torch."""
+    """A trained sparse autoencoder, in float32; serving it needs no torch."""
 
-    def __init__(self, *, W_enc_ND: Array, W_dec_ND: Array, b_enc_N: Array, b_dec_D: Array, k: int) -> None:
+    def __init__(
+        self,
+        *,
+        W_enc_ND: Array,
+        W_dec_ND: Array,
+        b_enc_N: Array,
+        b_dec_D: Array,
+        k: int,
+        threshold: float | None = None,
+        prefixes: tuple[int, ...] = (),
+    ) -> None:
         self.W_enc_ND = np.ascontiguousarray(W_enc_ND, dtype=np.float32)
         self.W_dec_ND = np.ascontiguousarray(W_dec_ND, dtype=np.float32)
         self.b_enc_N = np.ascontiguousarray(b_enc_N, dtype=np.float32)
         self.b_dec_D = np.ascontiguousarray(b_dec_D, dtype=np.float32)
-        self.k = k
-        self.n_latents, self.width = self.W_dec_ND.shape
+        self.k, self.threshold, self.prefixes = k, threshold, prefixes
+        self.n_latents, self.width = map(int, self.W_dec_ND.shape)
         self._bias_N = self.b_enc_N - self.W_enc_ND @ self.b_dec_D
 
     @property
@@ -67,11 +81,43 @@ class SAE:
         a_BN += self._bias_N
         return a_BN
 
+    @property
+    def variant(self) -> str:
+        """How it was trained: topk, batchtopk or matryoshka."""
+        return "batchtopk" if self.threshold is not None else "matryoshka" if self.prefixes else "topk"
+
+    @property
+    def n_picks(self) -> int:
+        """Columns of an encoded row: the largest number of latents that can be active."""
+        return min(self.n_latents, self.k if self.threshold is None else MOST_PICKS * self.k)
+
+    def prefix(self, n_latents: int, k: int | None = None) -> SAE:
+        """The SAE of the first `n_latents` latents, or the same at another k; meant for a Matryoshka."""
+        k = self.k if k is None else k
+        if not 0 < k <= n_latents <= self.n_latents:
+            what = f"k={k} of the first {n_latents} latents, but there are {self.n_latents}."
+            raise ArtifactError(what, remedy="Choose k <= prefix <= latents.")
+        return SAE(
+            W_enc_ND=self.W_enc_ND[:n_latents],
+            W_dec_ND=self.W_dec_ND[:n_latents],
+            b_enc_N=self.b_enc_N[:n_latents],
+            b_dec_D=self.b_dec_D,
+            k=k,
+            threshold=self.threshold,
+            prefixes=tuple(prefix for prefix in self.prefixes if prefix <= n_latents),
+        )
+
     def encode(self, x_BD: Array) -> Latents:
-        """z = ReLU(TopK_k(a)), sparse: (B, K) indices and values."""
-        a_BN = self.preactivations(x_BD)
-        indices_BK = np.argpartition(a_BN, self.n_latents - self.k, axis=1)[:, self.n_latents - self.k :]
+        """z of each row, sparse: (B, n_picks) indices and values."""
+        return self.select(self.preactivations(x_BD))
+
+    def select(self, a_BN: Array) -> Latents:
+        """The active latents of rows of pre-activations, (B, n_picks)."""
+        first = self.n_latents - self.n_picks
+        indices_BK = np.argpartition(a_BN, first, axis=1)[:, first:]
         values_BK = np.take_along_axis(a_BN, indices_BK, axis=1)
+        if self.threshold is not None:
+            values_BK[values_BK <= self.threshold] = 0
         return Latents(indices_BK, np.maximum(values_BK, 0))
 
     def decode(self, latents: Latents) -> Array:
@@ -87,15 +133,26 @@ class SAE:
         return {name: getattr(self, name) for name in TENSORS}
 
     def fingerprint(self) -> str:
-        """Sha256 of weights and k: two SAEs with the same fingerprint have the same features."""
+        """Sha256 of all that decides the features: two SAEs with the same fingerprint have the same."""
         digest = hashlib.sha256(str(self.k).encode())
+        if self.variant != "topk":
+            digest.update(repr((self.threshold, self.prefixes)).encode())
         for name in TENSORS:
             digest.update(getattr(self, name).tobytes())
         return digest.hexdigest()
 
     def save(self, path: Path) -> None:
         """Write a safetensors file. Inverse of `load`."""
-        path.write_bytes(to_bytes(self.tensors(), metadata={"format": FORMAT, "k": str(self.k)}))
+        path.write_bytes(self.to_bytes())
+
+    def to_bytes(self) -> bytes:
+        """The content of the file that `save` writes."""
+        metadata = {"format": FORMAT, "k": str(self.k)}
+        if self.threshold is not None:
+            metadata["threshold"] = repr(self.threshold)
+        if self.prefixes:
+            metadata["prefixes"] = ",".join(map(str, self.prefixes))
+        return to_bytes(self.tensors(), metadata=metadata)
 
     @classmethod
     def load(cls, path: Path) -> SAE:
@@ -112,4 +169,9 @@ class SAE:
         except (OSError, SafetensorError) as error:
             what = f"{path} cannot be read as an SAE: {error}."
             raise ArtifactError(what, remedy=remedy) from error
-        return cls(**weights, k=int(metadata["k"]))
+        return cls(
+            **weights,
+            k=int(metadata["k"]),
+            threshold=float(metadata["threshold"]) if "threshold" in metadata else None,
+            prefixes=tuple(map(int, metadata["prefixes"].split(","))) if "prefixes" in metadata else (),
+        )

@@ -1,194 +1,428 @@
-"""Training: TopK with AuxK, as arXiv 2408.00657 section 3.1, with a recipe chosen on held-out error.
+"""Training: sparse autoencoders as arXiv 2408.00657 section 3.1, with a recipe chosen on held-out error.
 
     L = NMSE(x^, x) + 1/32 NMSE(e^, e),    NMSE(u, v) = mean (u - v)^2 / mean (v - mean_batch v)^2
 
-e = x - x^ is what was missed; e^ decodes it from the strongest dead latents. Only the product of the
-encoder is dense; the decoder and both weight gradients touch the k active rows of each sample. Order of
-rows and noise depend on (seed, step) alone, so a resumed run sees what the uninterrupted run would.
+e = x - x^ is what was missed; e^ decodes it from the strongest dead latents. Gradients are written out, as
+only then nothing dense is made (`sae_core.sparse`). Order of rows and noise depend on (seed, step) alone, so
+a resumed run, or one of several processes, sees what the uninterrupted run of one process would.
 """
 
 from __future__ import annotations
 
+import errno
 import json
+import logging
 import math
 import time
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save as to_bytes
-from torch.nn.functional import embedding_bag
 
-from sae_core import metrics
+from sae_core import sparse
+from sae_core.checkpoint import Log, Progress, State, load_checkpoint, save_checkpoint
 from sae_core.errors import TrainingError
-from sae_core.files import write_atomic
+from sae_core.metrics import RARE_DENSITY, blocks
+from sae_core.ranks import Ranks
+from sae_core.recipe import TrainConfig, fall, learning_rate
 from sae_core.sae import SAE
+from sae_core.variants import make_variant
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from numpy.typing import NDArray
 
-FORMAT = "saefari-checkpoint-1"
+    from sae_core.sparse import Picks
+
+logger = logging.getLogger(__name__)
+
 AUX_WEIGHT = 1 / 32
-EPOCHS = 60
-MIN_ROWS = 16
 SMALL_STEP = 1_000_000_000  # multiplications in the encoder's product of one batch
 LEAST_VARIANCE = 1e-9  # of a batch: one of equal rows has none, and would make every weight NaN
-MANY_ROWS = 30_000  # from here on 32 active latents per row beat 16
+MAX_WATCHED = 2048  # held-out rows on which a run is evaluated while it goes on
+MEDIAN_ROWS = 10_000
+TEMPERATURE = 0.05  # of the similarities that the retrieval loss compares
+WEIGHTS = ("W_enc_ND", "W_dec_ND", "b_enc_N", "b_dec_D")
 
 
-@dataclass(frozen=True)
-class TrainConfig:
-    """Everything that decides the weights, besides the data."""
+class Rows(Protocol):
+    """Rows of embeddings, in memory or on disk: an array, or anything that is indexed like one."""
 
-    n_latents: int
-    k: int
-    steps: int
-    batch: int = 1024
-    learning_rate: float = 3e-3
-    warmup: float = 0.02  # share of the steps
-    decay: float = 0.3  # share of the steps, at the end, linearly to zero
-    noise: float = 0.3  # norm of the noise added to an input, relative to the input's own
-    dead_epochs: float = 1.0  # a latent that was in nobody's top k for so many epochs is dead
-    seed: int = 0
-    log_every: int = 10  # steps between evaluations
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(M, D)."""
 
-    @classmethod
-    def for_corpus(cls, n_rows: int, width: int, **chosen: float | None) -> TrainConfig:
-        """The default size for `n_rows` training rows; arguments that are not None replace it.
+    def __len__(self) -> int: ...
 
-        A small corpus wants fewer latents: about one for ten rows, and at most 8 per dimension.
-        """
-        n_latents = int(min(8 * width, max(32, 64 * round(n_rows / 640))))
-        k = 32 if n_rows >= MANY_ROWS else 16
-        batch = int(min(1024, max(32, 32 * round(n_rows / 512))))
-        wanted: dict[str, Any] = {name: value for name, value in chosen.items() if value is not None}
-        n_latents = int(wanted.pop("n_latents", n_latents))
-        k = int(wanted.pop("k", min(k, max(1, n_latents // 4))))
-        batch = int(wanted.pop("batch", batch))
-        steps = int(wanted.pop("steps", math.ceil(EPOCHS * n_rows / batch)))
-        return cls(n_latents=n_latents, k=k, steps=steps, batch=batch, **wanted)
-
-    def check(self, n_rows: int) -> None:
-        """Raise `TrainingError`, in a sentence, for a configuration that cannot be trained."""
-        if n_rows < MIN_ROWS:
-            what = f"{n_rows} training rows are too few to train on."
-            raise TrainingError(what, remedy=f"Give a corpus of at least {MIN_ROWS * 2} documents.")
-        sizes = {"latents": self.n_latents, "k": self.k, "steps": self.steps, "batch": self.batch}
-        for name, value in sizes.items():
-            if value < 1:
-                raise TrainingError(f"{name} is {value}.", remedy=f"Choose {name} of at least 1.")
-        if self.k > self.n_latents:
-            what = f"k={self.k} latents per row, but there are only {self.n_latents}."
-            raise TrainingError(what, remedy="Choose k <= latents (--k, --latents).")
-        if n_rows < self.n_latents:
-            what = f"{n_rows} training rows are fewer than the {self.n_latents} latents."
-            raise TrainingError(what, remedy="Choose fewer latents (--latents), or give more documents.")
+    def __getitem__(self, rows: Any) -> NDArray[Any]: ...
 
 
-@dataclass(frozen=True)
-class Progress:
-    """One line of the log."""
-
-    step: int
-    fvu_train: float  # of the last batch, without noise
-    fvu_heldout: float
-    l0: float
-    dead: float  # share of latents
-    learning_rate: float
-    rows_per_second: float
+def train(x_MD: Rows, heldout_MD: Rows, config: TrainConfig, folder: Path, **options: Any) -> SAE:
+    """Train on the rows of `x_MD`, (M, D), and return the SAE; the options are those of `Run`."""
+    run = Run(x_MD, heldout_MD, config, folder, **options)
+    while not run.is_done:
+        run.advance()
+    return run.finish()
 
 
-@dataclass
-class State:
-    """What a checkpoint holds: weights, moments, and since when each latent has been silent."""
+class Run:
+    """One training run with its files; it goes on from the checkpoint that `folder` holds.
 
-    weights: dict[str, torch.Tensor]
-    moments: dict[str, torch.Tensor] = field(default_factory=dict)
-    silent_N: torch.Tensor = field(default_factory=lambda: torch.zeros(0))  # steps since it was picked
-    step: int = 0
-
-
-class _Gather(torch.autograd.Function):
-    """Pre-activations at given latents, with gradients that touch only those rows of W_enc."""
-
-    @staticmethod
-    def forward(ctx, x_BD, W_enc_ND, indices_BK, values_BK):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN205
-        ctx.save_for_backward(x_BD, W_enc_ND, indices_BK)
-        return values_BK.clone()
-
-    @staticmethod
-    def backward(ctx, grad_BK):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN205
-        x_BD, W_enc_ND, indices_BK = ctx.saved_tensors
-        with torch.enable_grad():
-            weight = W_enc_ND.detach().requires_grad_()
-            bags_BD = embedding_bag(indices_BK, weight, per_sample_weights=grad_BK, mode="sum")
-        # A bag is sum_k g_k w_k: its value is the gradient of x, and its pull-back of x is that of W_enc.
-        (grad_W,) = torch.autograd.grad(bags_BD, weight, x_BD)
-        return bags_BD.detach(), grad_W, None, None
-
-
-def train(
-    x_MD: NDArray[np.float32],
-    heldout_MD: NDArray[np.float32],
-    config: TrainConfig,
-    folder: Path,
-    *,
-    data_hash: str = "",
-    device: str = "auto",
-    checkpoint_seconds: float = 20.0,
-    report: Callable[[Progress], None] | None = None,
-) -> SAE:
-    """Train on the rows of `x_MD`, (M, D) float32; measure on `heldout_MD`; resume if `folder` can.
-
-    `folder` holds `checkpoint.safetensors` and `log.jsonl`. A checkpoint of another configuration or other
-    data is not resumed but replaced. Raises `TrainingError` for sizes or data that cannot be trained.
+    `heldout_MD` is never trained on: it decides which weights are the best, and when to stop. A checkpoint of
+    another configuration or other data is not resumed but replaced. `TrainingError` for sizes or data that
+    cannot be trained. On a full disk training goes on, says so, and the checkpoint before stays.
     """
-    config.check(len(x_MD))
-    _check_rows(x_MD)
-    folder.mkdir(parents=True, exist_ok=True)
-    identity = json.dumps({"config": asdict(config), "data": data_hash, "rows": len(x_MD)}, sort_keys=True)
-    where = pick_device(device)
-    state = _resume(folder, identity) or _fresh(x_MD, config)
-    log = _Log(folder / "log.jsonl", keep_until=state.step)
-    loop = _Loop(x_MD, config, state, where)
-    began = saved = time.monotonic()
-    first = state.step
-    while state.step < config.steps:
-        with _threads(config.batch * config.n_latents * x_MD.shape[1]):
-            batch_fvu = loop.step()
-        is_last = state.step == config.steps
-        if state.step % config.log_every == 0 or is_last:
-            scores = metrics.evaluate(loop.sae(), heldout_MD[:2048])
-            rate = (state.step - first) * config.batch / max(time.monotonic() - began, 1e-9)
-            line = Progress(
-                step=state.step,
-                fvu_train=float(batch_fvu),
-                fvu_heldout=scores["fvu"],
-                l0=scores["l0"],
-                dead=loop.dead_share(),
-                learning_rate=learning_rate(config, state.step - 1),
-                rows_per_second=rate,
+
+    def __init__(
+        self,
+        x_MD: Rows,
+        heldout_MD: Rows,
+        config: TrainConfig,
+        folder: Path,
+        *,
+        data_hash: str = "",
+        device: str = "auto",
+        checkpoint_seconds: float = 20.0,
+        report: Callable[[Progress], None] | None = None,
+        ranks: Ranks = Ranks(),  # noqa: B008 (immutable)
+    ) -> None:
+        config.check(len(x_MD))
+        _check_rows(x_MD)
+        folder.mkdir(parents=True, exist_ok=True)
+        self.config, self.folder, self.ranks = config, folder, ranks
+        self._identity = json.dumps(
+            {"config": asdict(config), "data": data_hash, "rows": len(x_MD)}, sort_keys=True
+        )
+        self.trainer = Trainer(x_MD, config, device, load_checkpoint(folder, self._identity), ranks)
+        self.state = self.trainer.state
+        self._heldout_HD = np.asarray(heldout_MD[:MAX_WATCHED], dtype=np.float32)
+        self._interval = config.evaluation_steps(len(self._heldout_HD))
+        self._log = Log(folder, keep_until=self.state.step) if ranks.is_first else None
+        self._report, self._checkpoint_seconds = report, checkpoint_seconds
+        self._first, self._began = self.state.step, time.monotonic()
+        self._saved = self._began
+        self._batch_fvus: list[torch.Tensor] = []
+        self._is_full = False
+
+    @property
+    def step(self) -> int:
+        """Steps made so far."""
+        return self.state.step
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the last step has been made."""
+        return self.state.step >= self.state.last
+
+    def advance(self) -> None:
+        """Make one step; evaluate, log and save when it is time."""
+        self._batch_fvus.append(self.trainer.step())
+        if self.state.step % self._interval == 0 or self.is_done:
+            self._evaluate()
+        if time.monotonic() - self._saved >= self._checkpoint_seconds:
+            self._save()
+
+    def finish(self) -> SAE:
+        """The SAE that was best on the held-out rows."""
+        self._save()
+        return self.trainer.sae(self.state.best or None)
+
+    def _evaluate(self) -> None:
+        state, config = self.state, self.config
+        scores = self.trainer.evaluate(self._heldout_HD)
+        self._remember_best(scores["fvu"])
+        seconds = max(time.monotonic() - self._began, 1e-9)
+        rate = (state.step - self._first) * config.batch / seconds
+        line = Progress(
+            step=state.step,
+            fvu_train=float(torch.stack(self._batch_fvus).mean()),
+            fvu_heldout=scores["fvu"],
+            l0=scores["l0"],
+            dead=self.trainer.dead_share(),
+            rare=self.trainer.rare_share(),
+            learning_rate=learning_rate(config, state.step - 1, state.last),
+            rows_per_second=rate,
+            seconds_left=(state.last - state.step) * config.batch / rate,
+        )
+        self._batch_fvus.clear()
+        if self._log is not None:
+            with self._tolerating_a_full_disk():
+                self._log.write(line)
+        if self._report is not None:
+            self._report(line)
+
+    def _remember_best(self, fvu: float) -> None:
+        state = self.state
+        state.stalled += 1
+        if fvu < state.best_fvu or not state.best:
+            state.best, state.best_fvu = self.trainer.copy_weights(), fvu
+            state.best_step, state.stalled = state.step, 0
+        if self.config.patience and state.stalled >= self.config.patience:
+            # The decay is worth too much to be left out: it begins now.
+            state.last = min(state.last, state.step + math.ceil(fall(self.config)))
+
+    def _save(self) -> None:
+        if self.ranks.is_first:
+            with self._tolerating_a_full_disk():
+                save_checkpoint(self.folder, self.trainer.snapshot(), self._identity)
+        self._saved = time.monotonic()
+
+    @contextmanager
+    def _tolerating_a_full_disk(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            if not self._is_full:
+                message = "The disk is full: %s keeps its last checkpoint. Training goes on; free some space."
+                logger.warning(message, self.folder)
+            self._is_full = True
+
+
+class Trainer:
+    """Weights, optimiser and data in memory; `step` makes one update."""
+
+    def __init__(
+        self,
+        x_MD: Rows,
+        config: TrainConfig,
+        device: str = "cpu",
+        state: State | None = None,
+        ranks: Ranks = Ranks(),  # noqa: B008 (immutable)
+    ) -> None:
+        self.x_MD, self.config, self.ranks, self.device = x_MD, config, ranks, pick_device(device)
+        self.state = (state or _fresh(x_MD, config)).to(self.device)
+        self.weights = self.state.weights
+        self.variant = make_variant(config, self.state.threshold)
+        self.dtype = _selection_dtype(config, x_MD.shape[1], self.device)
+        self.dead_after = config.dead_after(len(x_MD))
+        self.batch = min(config.batch, len(x_MD))
+        self._a_BN = torch.empty(self.batch, config.n_latents, dtype=self.dtype, device=self.device)
+        self._make_gradients()
+        self.optimiser = torch.optim.Adam(self.weights.values(), lr=config.learning_rate, fused=True)
+        self._restore_moments()
+        self._epoch = -1
+
+    def step(self) -> torch.Tensor:
+        """One update; the batch's FVU before it."""
+        with torch.no_grad(), _threads(self.batch * self.config.n_latents * self.x_MD.shape[1]):
+            return self._step()
+
+    def evaluate(self, x_HD: NDArray[np.float32]) -> dict[str, float]:
+        """FVU and L0 on rows that are not trained on, with the picks of the trained SAE and no noise."""
+        error = variance = fires = 0.0
+        mean_D = torch.from_numpy(x_HD.mean(axis=0)).to(self.device)
+        with torch.no_grad(), _threads(self.batch * self.config.n_latents * x_HD.shape[1]):
+            for block in blocks(len(x_HD), self.batch):
+                x_BD = torch.from_numpy(x_HD[block]).to(self.device)
+                centred_BD = x_BD - self.weights["b_dec_D"]
+                picks = self.variant.pick_after_training(self._preactivations(centred_BD))
+                values_P = self._values(picks, centred_BD)
+                rebuilt_BD = picks.decode(values_P, self.weights["W_dec_ND"]) + self.weights["b_dec_D"]
+                error += float((x_BD - rebuilt_BD).square().sum())
+                variance += float((x_BD - mean_D).square().sum())
+                fires += float((values_P > 0).sum())
+        return {"fvu": error / variance if variance > 0 else float("nan"), "l0": fires / max(1, len(x_HD))}
+
+    def sae(self, weights: dict[str, torch.Tensor] | None = None) -> SAE:
+        """The present weights as an SAE on the CPU, or those that `copy_weights` gave."""
+        weights = dict(weights or self.copy_weights())
+        threshold = float(weights.pop("threshold"))
+        return SAE(
+            **{name: value.cpu().numpy() for name, value in weights.items()},
+            k=self.config.k,
+            threshold=None if self.variant.threshold is None else threshold,
+            prefixes=self.variant.prefixes if len(self.variant.prefixes) > 1 else (),
+        )
+
+    def copy_weights(self) -> dict[str, torch.Tensor]:
+        """The weights, and the threshold, as they are now."""
+        now = {**self.weights, "threshold": self.state.threshold}
+        return {name: value.detach().clone() for name, value in now.items()}
+
+    def dead_share(self) -> float:
+        """Share of the latents that have been silent for too long."""
+        return float((self.state.silent_N >= self.dead_after).float().mean())
+
+    def rare_share(self) -> float:
+        """Share of the latents that fire, but on less than a ten-thousandth of the rows of the last epoch."""
+        fired_N = self.state.fired_before_N if self._epoch > 0 else self.state.fired_N
+        rows = len(self.x_MD) if self._epoch > 0 else max(1, self.state.step) * self.batch
+        return float(((fired_N > 0) & (fired_N < RARE_DENSITY * rows)).float().mean())
+
+    def snapshot(self) -> State:
+        """The state with the optimiser's moments, as a checkpoint needs it."""
+        moments = {}
+        for name, value in self.weights.items():
+            slot = self.optimiser.state.get(value)
+            if slot:
+                moments[f"{name}/mean"], moments[f"{name}/square"] = slot["exp_avg"], slot["exp_avg_sq"]
+        return replace(self.state, moments=moments)
+
+    def _step(self) -> torch.Tensor:
+        config, state = self.config, self.state
+        for group in self.optimiser.param_groups:
+            group["lr"] = learning_rate(config, state.step, state.last)
+        self._numbers.zero_()
+        self._add_gradients()
+        self.ranks.sum_(self._numbers)
+        squared = sparse.make_orthogonal(self._grads["W_dec_ND"], self.weights["W_dec_ND"])
+        squared += sum(grad.square().sum() for name, grad in self._grads.items() if name[0] == "b")
+        squared += torch.linalg.vector_norm(self._grads["W_enc_ND"]) ** 2
+        self._flat.mul_((1 / (squared.sqrt() + 1e-6)).clamp(max=1.0))
+        self.optimiser.step()
+        sparse.make_unit(self.weights["W_dec_ND"])
+        state.silent_N += 1
+        state.silent_N[self._fired_N > 0] = 0
+        state.fired_N += self._fired_N
+        state.step += 1
+        return self._fvu.clone()
+
+    def _add_gradients(self) -> None:
+        """The gradients of this process's part of the batch, what fired in it, and its share of the FVU."""
+        w = self.weights
+        x_BD, noisy_BD, spread = self._batch()
+        centred_BD = noisy_BD - w["b_dec_D"]
+        a_BN = self._preactivations(centred_BD)
+        parts = self.variant.pick(a_BN).split(self.variant.prefixes)
+        values = [self._values(picks, centred_BD) for picks in parts]
+        rebuilt_BD = w["b_dec_D"].expand_as(x_BD)
+        pulls = []  # the gradient of each prefix's loss by its reconstruction
+        for picks, values_P in zip(parts, values, strict=True):
+            rebuilt_BD = rebuilt_BD + picks.decode(values_P, w["W_dec_ND"])
+            pulls.append((rebuilt_BD - x_BD) * (2 / (spread * len(parts))))
+            self._fired_N += picks.sum_by_latent((values_P > 0).float())
+        error_BD = x_BD - rebuilt_BD
+        self._fvu += error_BD.square().sum() / spread
+        if self.config.retrieval:
+            pulls[-1] += self.config.retrieval * self._retrieval_pull(x_BD, rebuilt_BD)
+        pull_BD = torch.zeros_like(x_BD)
+        for picks, values_P, own_BD in reversed(list(zip(parts, values, pulls, strict=True))):
+            pull_BD = pull_BD + own_BD  # a latent is in its own prefix and in all that are longer
+            self._add_pull(picks, values_P, pull_BD, centred_BD)
+        self._grads["b_dec_D"] += pull_BD.sum(dim=0)
+        self._add_auxiliary(centred_BD, a_BN, error_BD)
+
+    def _add_pull(
+        self, picks: Picks, values_P: torch.Tensor, pull_BD: torch.Tensor, centred_BD: torch.Tensor
+    ) -> None:
+        """Carry the gradient of a reconstruction back to the weights that made it."""
+        w, grads = self.weights, self._grads
+        back_P = picks.dots(pull_BD, w["W_dec_ND"]) * (values_P > 0)
+        picks.add_outer(values_P, pull_BD, grads["W_dec_ND"])
+        picks.add_outer(back_P, centred_BD, grads["W_enc_ND"])
+        back_N = picks.sum_by_latent(back_P)
+        grads["b_enc_N"] += back_N
+        grads["b_dec_D"] -= back_N @ w["W_enc_ND"]
+
+    def _add_auxiliary(self, centred_BD: torch.Tensor, a_BN: torch.Tensor, error_BD: torch.Tensor) -> None:
+        """The loss that wakes dead latents: the strongest of them decode what the others missed."""
+        dead_D = torch.nonzero(self.state.silent_N >= self.dead_after).squeeze(1)
+        if len(dead_D) == 0:
+            return
+        strongest = a_BN[:, dead_D].topk(min(2 * self.config.k, len(dead_D)), dim=1, sorted=False).indices
+        picks = sparse.Picks.of(dead_D[strongest], self.config.n_latents)
+        values_P = self._values(picks, centred_BD)
+        guess_BD = picks.decode(values_P, self.weights["W_dec_ND"])
+        pull_BD = (guess_BD - error_BD) * (2 * AUX_WEIGHT / self._spread(error_BD))
+        self._add_pull(picks, values_P, pull_BD, centred_BD)
+
+    def _retrieval_pull(self, x_BD: torch.Tensor, rebuilt_BD: torch.Tensor) -> torch.Tensor:
+        """Gradient of KL(similarities of the rows | those of the reconstructions), by the reconstructions."""
+        target_BB = _similarities(x_BD)
+        with torch.enable_grad():
+            leaf_BD = rebuilt_BD.detach().requires_grad_()
+            divergence = torch.nn.functional.kl_div(
+                _similarities(leaf_BD), target_BB, log_target=True, reduction="batchmean"
             )
-            log.write(line)
-            if report is not None:
-                report(line)
-        if is_last or time.monotonic() - saved >= checkpoint_seconds:
-            _save(folder, loop.snapshot(), identity)
-            saved = time.monotonic()
-    return loop.sae()
+        pull_BD: torch.Tensor = torch.autograd.grad(divergence, leaf_BD)[0]
+        return pull_BD / self.ranks.size
+
+    def _preactivations(self, centred_BD: torch.Tensor) -> torch.Tensor:
+        w = self.weights
+        out_BN = self._a_BN[: len(centred_BD)]
+        return sparse.preactivations(centred_BD, w["W_enc_ND"], w["b_enc_N"], self.dtype, out_BN)
+
+    def _values(self, picks: Picks, centred_BD: torch.Tensor) -> torch.Tensor:
+        """The activations of the picks, in float32 whatever they were selected in, (P,)."""
+        a_P = picks.dots(centred_BD, self.weights["W_enc_ND"])
+        return (a_P + self.weights["b_enc_N"][picks.latents_P]).relu_()
+
+    def _batch(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """The rows of this process, the same with noise, and the whole batch's sum of squares."""
+        per_epoch = max(1, len(self.x_MD) // self.batch)
+        epoch, place = divmod(self.state.step, per_epoch)
+        if epoch != self._epoch:
+            self._begin_epoch(epoch, is_start=place == 0)
+        rows = self._order[place * self.batch : (place + 1) * self.batch]
+        whole_BD = torch.from_numpy(np.asarray(self.x_MD[rows], dtype=np.float32)).to(self.device)
+        spread = (whole_BD - whole_BD.mean(dim=0)).square().sum()
+        part = self.ranks.part(self.batch)
+        x_BD = whole_BD[part]
+        return x_BD, self._noisy(x_BD, part), spread.clamp_min(LEAST_VARIANCE * whole_BD.numel())
+
+    def _begin_epoch(self, epoch: int, *, is_start: bool) -> None:
+        if is_start and epoch > 0:
+            self.state.fired_before_N.copy_(self.state.fired_N)
+            self.state.fired_N.zero_()
+        self._epoch = epoch
+        self._order = np.random.default_rng((self.config.seed, 1, epoch)).permutation(len(self.x_MD))
+
+    def _noisy(self, x_BD: torch.Tensor, part: slice) -> torch.Tensor:
+        """Each row moved along random signs: even as Gaussian noise, exact in length, a tenth of the cost."""
+        if self.config.noise == 0:
+            return x_BD
+        width = x_BD.shape[1]
+        rng = np.random.default_rng((self.config.seed, 2, self.state.step))
+        bits = np.unpackbits(np.frombuffer(rng.bytes(math.ceil(self.batch * width / 8)), dtype=np.uint8))
+        bits_BD = torch.from_numpy(bits[: self.batch * width].reshape(self.batch, width)[part])
+        signs_BD = bits_BD.to(self.device, torch.float32).mul_(2).sub_(1)
+        lengths = x_BD.norm(dim=1, keepdim=True) * (self.config.noise / math.sqrt(width))
+        return torch.addcmul(x_BD, signs_BD, lengths)
+
+    def _spread(self, error_BD: torch.Tensor) -> torch.Tensor:
+        """Sum of squares of the whole batch around its mean, where this process has only a part."""
+        sums = torch.stack([error_BD.sum(dim=0), error_BD.square().sum(dim=0)])
+        self.ranks.sum_(sums)
+        spread = sums[1].sum() - sums[0].square().sum() / self.batch
+        return spread.clamp_min(LEAST_VARIANCE * self.batch * error_BD.shape[1])
+
+    def _make_gradients(self) -> None:
+        """One array for all that processes add up: the gradients, what fired, and the FVU."""
+        sizes = [value.numel() for value in self.weights.values()]
+        self._numbers = torch.zeros(sum(sizes) + self.config.n_latents + 1, device=self.device)
+        *flat, self._fired_N, self._fvu = torch.split(self._numbers, [*sizes, self.config.n_latents, 1])
+        self._flat = self._numbers[: sum(sizes)]
+        self._grads = {}
+        for (name, value), numbers in zip(self.weights.items(), flat, strict=True):
+            value.requires_grad_()
+            value.grad = self._grads[name] = numbers.view_as(value)
+
+    def _restore_moments(self) -> None:
+        for name, value in self.weights.items():
+            if f"{name}/mean" in self.state.moments:
+                self.optimiser.state[value] = {
+                    "step": torch.tensor(float(self.state.step), device=self.device),
+                    "exp_avg": self.state.moments[f"{name}/mean"],
+                    "exp_avg_sq": self.state.moments[f"{name}/square"],
+                }
+        self.state.moments = {}
 
 
-def learning_rate(config: TrainConfig, step: int) -> float:
-    """Linear warm-up, constant, linear decay to zero; `step` counts from 0."""
-    warm = max(1.0, config.warmup * config.steps)
-    fall = max(1.0, config.decay * config.steps)
-    return config.learning_rate * min(1.0, (step + 1) / warm, (config.steps - step) / fall)
+def pick_device(device: str) -> torch.device:
+    """The device of that name; "auto" is the GPU where torch sees one, else the CPU."""
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise TrainingError(
+            f"device {device} was asked for, but torch sees no GPU.", remedy="Use --device cpu."
+        )
+    return torch.device(device)
 
 
 @contextmanager
@@ -203,226 +437,56 @@ def _threads(products: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def read_log(folder: Path) -> list[dict[str, float]]:
-    """The lines of a training log; a line torn by a crash is left out."""
-    return _Log.read(folder / "log.jsonl")
+def _selection_dtype(config: TrainConfig, width: int, device: torch.device) -> torch.dtype:
+    """The numbers in which pre-activations are compared: bfloat16 where a large step is faster with it."""
+    if config.select == "auto":
+        is_large = config.batch * config.n_latents * width >= SMALL_STEP
+        if device.type == "cuda":
+            has_it = torch.cuda.is_bf16_supported(including_emulation=False)
+        else:
+            capabilities = torch.cpu.get_capabilities()
+            has_it = bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+        return torch.bfloat16 if is_large and has_it else torch.float32
+    return torch.bfloat16 if config.select == "bfloat16" else torch.float32
 
 
-def pick_device(device: str) -> torch.device:
-    """The device of that name; "auto" is the GPU where torch sees one, else the CPU."""
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise TrainingError(
-            f"device {device} was asked for, but torch sees no GPU.", remedy="Use --device cpu."
-        )
-    return torch.device(device)
+def _similarities(x_BD: torch.Tensor) -> torch.Tensor:
+    """Log of the softmax of each row's cosine similarities to the others, (B, B)."""
+    unit_BD = torch.nn.functional.normalize(x_BD, dim=1)
+    cosines_BB = (unit_BD @ unit_BD.T) / TEMPERATURE
+    itself = torch.eye(len(x_BD), dtype=torch.bool, device=x_BD.device)
+    return cosines_BB.masked_fill(itself, -1e4).log_softmax(dim=1)
 
 
-class _Loop:
-    """Weights, optimiser and data of a run; `step` advances the state by one."""
-
-    def __init__(
-        self, x_MD: NDArray[np.float32], config: TrainConfig, state: State, device: torch.device
-    ) -> None:
-        self.x_MD, self.config, self.state, self.device = torch.from_numpy(x_MD), config, state, device
-        self.weights = {k: v.to(device).requires_grad_() for k, v in state.weights.items()}
-        self.silent_N = state.silent_N.to(device)
-        self.optimiser = torch.optim.Adam(self.weights.values(), lr=config.learning_rate, fused=True)
-        if state.moments:
-            self._restore_moments()
-        self.dead_after = max(1, math.ceil(config.dead_epochs * len(x_MD) / config.batch))
-        self.k_aux = min(2 * config.k, config.n_latents)
-
-    def step(self) -> torch.Tensor:
-        """One update; the batch's FVU before it."""
-        config = self.config
-        x_BD = self._batch().to(self.device)
-        for group in self.optimiser.param_groups:
-            group["lr"] = learning_rate(config, self.state.step)
-        loss, batch_fvu = self._loss(x_BD)
-        self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        self._keep_directions_unit_before()
-        torch.nn.utils.clip_grad_norm_(self.weights.values(), 1.0)
-        self.optimiser.step()
-        with torch.no_grad():
-            W_dec_ND = self.weights["W_dec_ND"]
-            W_dec_ND.div_(W_dec_ND.norm(dim=1, keepdim=True).clamp_min(1e-12))
-        self.state.step += 1
-        return batch_fvu
-
-    def sae(self) -> SAE:
-        """The present weights as an SAE on the CPU."""
-        weights = {name: value.detach().cpu().numpy().copy() for name, value in self.weights.items()}
-        return SAE(**weights, k=self.config.k)
-
-    def dead_share(self) -> float:
-        return float((self.silent_N >= self.dead_after).float().mean())
-
-    def snapshot(self) -> State:
-        """The state with weights and moments copied to the CPU."""
-        moments = {}
-        for name, value in self.weights.items():
-            slot = self.optimiser.state[value]
-            moments[f"{name}.mean"] = slot["exp_avg"].cpu()
-            moments[f"{name}.square"] = slot["exp_avg_sq"].cpu()
-        weights = {name: value.detach().cpu() for name, value in self.weights.items()}
-        return replace(self.state, weights=weights, moments=moments, silent_N=self.silent_N.cpu())
-
-    def _loss(self, x_BD: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        w, config = self.weights, self.config
-        centred_BD = self._noisy(x_BD) - w["b_dec_D"]
-        with torch.no_grad():
-            pre_BN = torch.addmm(w["b_enc_N"], centred_BD, w["W_enc_ND"].T)
-            top = pre_BN.topk(config.k, dim=1, sorted=False)
-        values_BK = self._activations(centred_BD, top.indices, top.values)
-        bags_BD = embedding_bag(top.indices, w["W_dec_ND"], per_sample_weights=values_BK, mode="sum")
-        error_BD = x_BD - (bags_BD + w["b_dec_D"])
-        batch_fvu = _nmse(error_BD, x_BD)
-        aux = self._aux_loss(centred_BD, pre_BN, error_BD.detach())
-        with torch.no_grad():
-            self.silent_N += 1
-            self.silent_N[top.indices[top.values > 0]] = 0
-        return batch_fvu + AUX_WEIGHT * aux, batch_fvu.detach()
-
-    def _activations(
-        self, x_BD: torch.Tensor, indices_BK: torch.Tensor, pre_BK: torch.Tensor
-    ) -> torch.Tensor:
-        gathered = _Gather.apply(x_BD, self.weights["W_enc_ND"], indices_BK, pre_BK)  # type: ignore[no-untyped-call]
-        bias = self.weights["b_enc_N"]
-        # The value already holds the bias; this adds its gradient and nothing else.
-        return torch.relu(gathered + (bias - bias.detach())[indices_BK])
-
-    def _aux_loss(self, x_BD: torch.Tensor, pre_BN: torch.Tensor, error_BD: torch.Tensor) -> torch.Tensor:
-        dead_N = self.silent_N >= self.dead_after
-        n_dead = int(dead_N.sum())
-        if n_dead == 0:
-            return error_BD.new_zeros(())
-        top = pre_BN.masked_fill(~dead_N, -torch.inf).topk(min(self.k_aux, n_dead), dim=1, sorted=False)
-        values = self._activations(x_BD, top.indices, top.values)
-        guess_BD = embedding_bag(top.indices, self.weights["W_dec_ND"], per_sample_weights=values, mode="sum")
-        return _nmse(error_BD - guess_BD, error_BD)
-
-    def _batch(self) -> torch.Tensor:
-        """Rows of this step: the order of an epoch depends on (seed, epoch) alone."""
-        n, size = len(self.x_MD), min(self.config.batch, len(self.x_MD))
-        per_epoch = max(1, n // size)
-        epoch, place = divmod(self.state.step, per_epoch)
-        if getattr(self, "_epoch", None) != epoch:
-            order = np.random.default_rng((self.config.seed, 1, epoch)).permutation(n)
-            self._epoch, self._order = epoch, torch.from_numpy(order)
-        rows = self._order[place * size : (place + 1) * size]
-        batch_BD: torch.Tensor = self.x_MD[rows].float()
-        return batch_BD
-
-    def _noisy(self, x_BD: torch.Tensor) -> torch.Tensor:
-        if self.config.noise == 0:
-            return x_BD
-        rng = np.random.default_rng((self.config.seed, 2, self.state.step))
-        noise = torch.from_numpy(rng.standard_normal(x_BD.shape, dtype=np.float32)).to(self.device)
-        scale = self.config.noise / math.sqrt(x_BD.shape[1])
-        lengths: torch.Tensor = x_BD.norm(dim=1, keepdim=True)
-        return x_BD + scale * lengths * noise
-
-    def _keep_directions_unit_before(self) -> None:
-        """Remove the part of the decoder's gradient that would only change the length of a direction."""
-        W_dec_ND = self.weights["W_dec_ND"]
-        if W_dec_ND.grad is not None:
-            along = (W_dec_ND.grad * W_dec_ND.detach()).sum(dim=1, keepdim=True)
-            W_dec_ND.grad -= along * W_dec_ND.detach()
-
-    def _restore_moments(self) -> None:
-        for name, value in self.weights.items():
-            self.optimiser.state[value] = {
-                "step": torch.tensor(float(self.state.step), device=self.device),
-                "exp_avg": self.state.moments[f"{name}.mean"].to(self.device),
-                "exp_avg_sq": self.state.moments[f"{name}.square"].to(self.device),
-            }
-
-
-class _Log:
-    """A JSONL file that never claims steps which a resumed run has not made."""
-
-    def __init__(self, path: Path, *, keep_until: int) -> None:
-        self.path = path
-        kept = [line for line in self.read(path) if line["step"] <= keep_until]
-        write_atomic(path, "".join(json.dumps(line) + "\n" for line in kept).encode())
-
-    def write(self, line: Progress) -> None:
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(asdict(line)) + "\n")
-
-    @staticmethod
-    def read(path: Path) -> list[dict[str, float]]:
-        lines = []
-        for text in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
-            try:
-                lines.append(json.loads(text))
-            except json.JSONDecodeError:
-                continue
-        return lines
-
-
-def _nmse(error_BD: torch.Tensor, target_BD: torch.Tensor) -> torch.Tensor:
-    variance = (target_BD - target_BD.mean(dim=0)).square().mean()
-    return error_BD.square().mean() / variance.clamp_min(LEAST_VARIANCE)
-
-
-def _fresh(x_MD: NDArray[np.float32], config: TrainConfig) -> State:
+def _fresh(x_MD: Rows, config: TrainConfig) -> State:
     """b_dec the coordinate-wise median of up to 10,000 rows; random unit directions; W_enc = W_dec."""
     rng = torch.Generator().manual_seed(config.seed)
-    rows = np.random.default_rng((config.seed, 0)).permutation(len(x_MD))[:10_000]
+    rows = np.random.default_rng((config.seed, 0)).permutation(len(x_MD))[:MEDIAN_ROWS]
     directions_ND = torch.randn(config.n_latents, x_MD.shape[1], generator=rng)
     directions_ND /= directions_ND.norm(dim=1, keepdim=True)
+    median_D = np.median(np.asarray(x_MD[np.sort(rows)], dtype=np.float32), axis=0)
     weights = {
         "W_enc_ND": directions_ND.clone(),
         "W_dec_ND": directions_ND,
         "b_enc_N": torch.zeros(config.n_latents),
-        "b_dec_D": torch.from_numpy(np.median(x_MD[np.sort(rows)], axis=0).astype(np.float32)),
+        "b_dec_D": torch.from_numpy(median_D.astype(np.float32)),
     }
-    return State(weights=weights, silent_N=torch.zeros(config.n_latents, dtype=torch.int32))
+    counts_N = torch.zeros(config.n_latents)
+    return State(weights, torch.zeros(()), counts_N, counts_N.clone(), counts_N.clone(), last=config.steps)
 
 
-def _save(folder: Path, state: State, identity: str) -> None:
-    tensors = {**state.weights, **state.moments, "silent_N": state.silent_N}
-    metadata = {"format": FORMAT, "identity": identity, "step": str(state.step), "torch": torch.__version__}
-    _write_tensors(folder / "checkpoint.safetensors", tensors, metadata)
-
-
-def _resume(folder: Path, identity: str) -> State | None:
-    """The checkpoint of exactly this run, or None if there is none that can be used."""
-    found = _read_tensors(folder / "checkpoint.safetensors")
-    if found is None or found[1].get("format") != FORMAT or found[1].get("identity") != identity:
-        return None
-    tensors, metadata = found
-    silent_N = tensors.pop("silent_N")
-    moments = {name: value for name, value in tensors.items() if name.endswith((".mean", ".square"))}
-    weights = {name: value for name, value in tensors.items() if name not in moments}
-    return State(weights=weights, moments=moments, silent_N=silent_N, step=int(metadata["step"]))
-
-
-def _write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -> None:
-    """Write a safetensors file atomically."""
-    contiguous = {name: value.contiguous() for name, value in tensors.items()}
-    write_atomic(path, to_bytes(contiguous, metadata=dict(metadata)))
-
-
-def _read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]] | None:
-    """Tensors and metadata of a safetensors file, or None if it is missing or damaged."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
-    except (OSError, SafetensorError):
-        return None
-
-
-def _check_rows(x_MD: NDArray[np.float32]) -> None:
-    finite_M = np.isfinite(x_MD).all(axis=1)
-    if not finite_M.all():
-        row = int(np.flatnonzero(~finite_M)[0])
-        raise TrainingError(
-            f"Row {row} of the embeddings is not finite.", remedy="Embed that document again."
-        )
-    if not (x_MD != x_MD[0]).any():
+def _check_rows(x_MD: Rows) -> None:
+    """Refuse rows that are not numbers, by name, and rows that are all the same."""
+    first_D = np.asarray(x_MD[:1], dtype=np.float32)[0]
+    differ = False
+    for block in blocks(len(x_MD)):
+        x_BD = np.asarray(x_MD[block], dtype=np.float32)
+        finite_B = np.isfinite(x_BD).all(axis=1)
+        if not finite_B.all():
+            row = block.start + int(np.flatnonzero(~finite_B)[0])
+            raise TrainingError(
+                f"Row {row} of the embeddings is not finite.", remedy="Embed that document again."
+            )
+        differ = differ or bool((x_BD != first_D).any())
+    if not differ:
         raise TrainingError("All embeddings are the same row.", remedy="Give documents that differ.")

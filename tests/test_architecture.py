@@ -14,8 +14,8 @@ ROOT = Path(__file__).parent.parent
 LAYERS = (
     "errors",
     "files cache",
-    "corpus embed index sae",
-    "codes metrics sources steer",
+    "corpus embed index sae sparse recipe ranks checkpoint",
+    "codes metrics sources steer variants",
     "features train",
     "families",
     "labels",

@@ -1,0 +1,98 @@
+"""How an SAE is trained: every choice, its default, and the rule that follows from the size of the corpus.
+
+The defaults come from the study in docs/results.md, which `benchmarks/recipe_study.py` makes again.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from sae_core.errors import TrainingError
+
+EPOCHS = 60
+MIN_ROWS = 16
+MANY_ROWS = 30_000  # from here on 32 active latents per row beat 16
+MAX_BATCH = 1024
+EVALUATIONS = 100  # of a run, at most
+EVALUATION_SHARE = 0.04  # of the time of a run: a row costs a third of what it costs to train on it
+VARIANTS = ("topk", "batchtopk", "matryoshka")
+SELECTIONS = ("auto", "float32", "bfloat16")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Everything that decides the weights, besides the data."""
+
+    n_latents: int
+    k: int
+    steps: int
+    batch: int = 1024
+    learning_rate: float = 3e-3
+    warmup: float = 0.02  # share of the steps
+    decay: float = 0.3  # share of the steps, at the end, linearly to zero
+    noise: float = 0.3  # norm of the noise added to an input, relative to the input's own
+    dead_epochs: float = 1.0  # a latent that was in nobody's top k for so many epochs is dead
+    seed: int = 0
+    variant: str = "topk"
+    select: str = "auto"  # in which numbers the pre-activations are compared; values are float32 always
+    retrieval: float = 0.0  # weight of the loss that keeps the similarities within a batch
+    patience: int = 0  # evaluations without a better held-out error before the decay begins; 0: never early
+    evaluate_every: int = 0  # steps; 0: as often as costs under 5 % of the time
+
+    @classmethod
+    def for_corpus(cls, n_rows: int, width: int, **chosen: Any) -> TrainConfig:
+        """The default recipe for `n_rows` training rows; arguments that are not None replace its parts.
+
+        A small corpus wants fewer latents: about one for ten rows, and at most 8 per dimension.
+        """
+        wanted = {name: value for name, value in chosen.items() if value is not None}
+        n_latents = int(wanted.pop("n_latents", min(8 * width, max(32, 64 * round(n_rows / 640)))))
+        k = 32 if n_rows >= MANY_ROWS else 16
+        k = int(wanted.pop("k", min(k, max(1, n_latents // 4))))
+        batch = int(wanted.pop("batch", min(MAX_BATCH, max(32, 32 * round(n_rows / 512)))))
+        steps = int(wanted.pop("steps", math.ceil(EPOCHS * n_rows / max(1, batch))))
+        return cls(n_latents=n_latents, k=k, steps=steps, batch=batch, **wanted)
+
+    def check(self, n_rows: int) -> None:
+        """Raise `TrainingError`, in a sentence, for a configuration that cannot be trained."""
+        if n_rows < MIN_ROWS:
+            what = f"{n_rows} training rows are too few to train on."
+            raise TrainingError(what, remedy=f"Give a corpus of at least {MIN_ROWS * 2} documents.")
+        sizes = {"latents": self.n_latents, "k": self.k, "steps": self.steps, "batch": self.batch}
+        for name, value in sizes.items():
+            if value < 1:
+                raise TrainingError(f"{name} is {value}.", remedy=f"Choose {name} of at least 1.")
+        if self.k >= self.n_latents:
+            what = f"k={self.k} latents per row of {self.n_latents}: such a code is not sparse."
+            raise TrainingError(what, remedy="Choose k < latents (--k, --latents).")
+        if n_rows < self.n_latents:
+            what = f"{n_rows} training rows are fewer than the {self.n_latents} latents."
+            raise TrainingError(what, remedy="Choose fewer latents (--latents), or give more documents.")
+        words = (("variant", self.variant, VARIANTS), ("select", self.select, SELECTIONS))
+        for name, word, known in words:
+            if word not in known:
+                raise TrainingError(f"{name} is '{word}'.", remedy=f"Choose one of {', '.join(known)}.")
+
+    def dead_after(self, n_rows: int) -> int:
+        """Steps without firing after which a latent is dead."""
+        return max(1, math.ceil(self.dead_epochs * n_rows / self.batch))
+
+    def evaluation_steps(self, n_heldout: int) -> int:
+        """Steps between two evaluations on `n_heldout` rows."""
+        if self.evaluate_every:
+            return self.evaluate_every
+        cheap = n_heldout / (3 * EVALUATION_SHARE * self.batch)
+        return max(1, math.ceil(max(cheap, self.steps / EVALUATIONS)))
+
+
+def learning_rate(config: TrainConfig, step: int, last: int | None = None) -> float:
+    """Linear warm-up, constant, linear decay to zero at step `last`; `step` counts from 0."""
+    warm = max(1.0, config.warmup * config.steps)
+    return config.learning_rate * min(1.0, (step + 1) / warm, ((last or config.steps) - step) / fall(config))
+
+
+def fall(config: TrainConfig) -> float:
+    """Length of the decay in steps."""
+    return max(1.0, config.decay * config.steps)
