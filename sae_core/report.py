@@ -1,13 +1,30 @@
-"""The scorecard of a collection as a text for people: `report.md`."""
+"""Numbers as texts for people: the scorecards of a collection (`report.md`), a grid (`grid.md`)."""
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
+
+from sae_core.powerlaw import GOOD_R2, PAPER, Fit, Term, paper_laws
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from sae_core.explorer import FeatureSet
+    from sae_core.grid import GridResult, Member
+
+SCHEMA = 1  # of grid.json
+JOINT_FORM = (
+    "log FVU = a + alpha log n + beta log k (+ gamma log k log n); after ± the standard error. With gamma, "
+    "alpha and beta are the exponents at k = 1 and n = 1, far from every point."
+)
+PAPER_REMARK = (
+    "The paper's numbers are training errors on text-embedding-3-small (1,536 dimensions), read off its "
+    "figures and fitted in the same way. Expect their sign and order elsewhere, not their values."
+)
+MEMORY_REMARK = "Held-out error need not fall with n: with few documents, more latents memorise."
+EXACT = 2  # points that every line of one k fits
 
 
 def report_text(manifest: dict[str, Any], spaces: Sequence[FeatureSet]) -> str:
@@ -46,6 +63,7 @@ def _sae_section(space: FeatureSet) -> list[str]:
         ("L0, held-out", f"{scores['l0']:.1f} of k = {scores['k']}"),
         ("dead", f"{scores['n_dead']:,} of {scores['n_latents']:,} latents"),
         ("rare (density < 1e-4)", f"{scores['n_rare']:,}"),
+        *_measured(scores),
         ("labels scored", f"{len(measured):,} of {n_alive:,} living features, {typical}"),
         ("families", f"{len(space.families):,}"),
     ]
@@ -55,3 +73,163 @@ def _sae_section(space: FeatureSet) -> list[str]:
     ]
     table = [f"| {name} | {value} |" for name, value in rows + baselines]
     return [f"## {space.name}", "", "| measure | value |", "|---|---|", *table, ""]
+
+
+def _measured(scores: dict[str, Any]) -> list[tuple[str, str]]:
+    """What not every artifact says."""
+    rows = []
+    density, cosines = scores.get("density", {}), scores.get("encoder_decoder", {})
+    if density.get("mean") is not None:
+        rows.append(("mean log10 density", f"{density['mean']:.2f}, of the living"))
+    if cosines.get("mean") is not None:
+        rows.append(("encoder-decoder cosine", f"{cosines['mean']:.3f}, mean of the living"))
+    stability = scores.get("stability", {})
+    if stability.get("share") is not None:
+        found = "{share:.1%} of {n:,} features ({low:.1%} to {high:.1%}) found from another seed".format(
+            **stability
+        )
+        rows.append(("stability", f"{found}; random directions: {stability['random_share']:.1%}"))
+    retrieval = scores.get("retrieval", {})
+    if retrieval.get("kept") is not None:
+        found = "{kept:.1%} of nDCG@{k}, on {n_queries:,} queries".format(**retrieval)
+        rows.append(("retrieval kept", found))
+    return rows
+
+
+# --- grids ----------------------------------------------------------------------------------------
+
+
+def grid_json(result: GridResult) -> str:
+    """Everything about a grid for programs, the same fits to the paper's errors beside it."""
+    paper = {name: asdict(paper_laws(name)) for name in PAPER}
+    return json.dumps({"schema": SCHEMA, **asdict(result), "paper": paper}, indent=1) + "\n"
+
+
+def grid_text(result: GridResult) -> str:
+    """Markdown for people: every member, the exponents of each k, and those of all together."""
+    ks = sorted({member.k for member in result.members})
+    data = (
+        f"{result.n_train:,} training and {result.n_heldout:,} held-out rows, {result.width:,} dimensions, "
+        f"{result.steps:,} steps each. Rows: sha256 {result.data}."
+    )
+    best = ", ".join(f"k = {k}: n = {result.best(k).n_latents:,}" for k in ks)
+    return "\n".join(
+        [
+            f"# A grid of {len(result.members)} sparse autoencoders",
+            "",
+            data,
+            "",
+            *_member_table(result.members),
+            "",
+            f"Lowest held-out error: {best}.",
+            "",
+            "## How FVU falls with n",
+            "",
+            "log FVU = a + alpha log n, for each k; in brackets the 95 % interval of alpha.",
+            "",
+            *_exponent_table(result, ks),
+            "",
+            "## How FVU falls with n and k",
+            "",
+            JOINT_FORM,
+            "",
+            *_joint_table(result),
+            "",
+            *(f"* {remark}" for remark in remarks(result)),
+            "",
+        ]
+    )
+
+
+def remarks(result: GridResult) -> list[str]:
+    """What has to be said beside the exponents."""
+    found = [PAPER_REMARK, MEMORY_REMARK]
+    for name, laws in (("held-out", result.heldout), ("training", result.train)):
+        curved = [str(k) for k, fit in laws.by_k.items() if not fit.is_good]
+        if curved:
+            found.append(
+                f"The {name} errors of k = {', '.join(curved)} do not lie on a line (R² below {GOOD_R2}): "
+                "their exponents describe no power law."
+            )
+    if any(fit.n_points == EXACT for laws in (result.heldout, result.train) for fit in laws.by_k.values()):
+        found.append(
+            "Two points are always on a line: such an exponent has no interval, and R² says nothing."
+        )
+    return found
+
+
+def _member_table(members: Sequence[Member]) -> list[str]:
+    header = ("SAE", "k", "n", "FVU held-out", "FVU train", "L0", "dead", "rare")
+    rows = [
+        (
+            m.name,
+            f"{m.k:,}",
+            f"{m.n_latents:,}",
+            f"{m.fvu_heldout:.4f}",
+            f"{m.fvu_train:.4f}",
+            f"{m.l0:.2f}",
+            f"{m.n_dead:,}",
+            f"{m.n_rare:,}",
+        )
+        for m in members
+    ]
+    return _table(header, rows)
+
+
+def _exponent_table(result: GridResult, ks: Sequence[int]) -> list[str]:
+    papers = {name: paper_laws(name).by_k for name in PAPER}
+    header = ("k", "held-out", "R²", "train", "R²", *(f"paper, {name}" for name in PAPER))
+    rows = []
+    for k in ks:
+        cells = [f"{k:,}"]
+        for fit in (result.heldout.by_k.get(k), result.train.by_k.get(k)):
+            cells += [interval_of(fit), "" if fit is None else f"{fit.r2:.3f}"]
+        rows.append((*cells, *(interval_of(paper.get(k)) for paper in papers.values())))
+    return _table(header, rows)
+
+
+def joint_fits(result: GridResult) -> list[tuple[str, Fit]]:
+    """The fits over all k, ours and those to the paper's errors, by name."""
+    laws = [("held-out", result.heldout), ("train", result.train)]
+    laws += [(f"paper, {name}", paper_laws(name)) for name in PAPER]
+    return [(name, fit) for name, law in laws for fit in (law.joint, law.crossed) if fit is not None]
+
+
+def _joint_table(result: GridResult) -> list[str]:
+    header = ("errors", "alpha (n)", "beta (k)", "gamma", "R²", "SAEs")
+    rows = []
+    for name, fit in joint_fits(result):
+        terms = {term.name: error_of(term) for term in fit.terms}
+        cells = (terms["n"], terms["k"], terms.get("k × n", ""))
+        rows.append((name, *cells, f"{fit.r2:.3f}", f"{fit.n_points:,}"))
+    return _table(header, rows) if rows else ["At least two k, two n and three SAEs are needed."]
+
+
+def interval_of(fit: Fit | None) -> str:
+    """The exponent of n with its 95 % interval: `-0.123 [-0.131, -0.115]`."""
+    if fit is None:
+        return ""
+    term = fit.term("n")
+    if term.low is None or term.high is None:
+        return f"{term.value:.3f}"
+    return f"{term.value:.3f} [{term.low:.3f}, {term.high:.3f}]"
+
+
+def error_of(term: Term) -> str:
+    """A coefficient with its standard error: `-0.123 ± 0.004`."""
+    return f"{term.value:.3f}" + ("" if term.error is None else f" ± {term.error:.3f}")
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """A Markdown table that is aligned in plain text too; all columns but the first to the right."""
+    widths = [max(len(row[i]) for row in (header, *rows)) for i in range(len(header))]
+
+    def line(row: Sequence[str]) -> str:
+        cells = [
+            cell.rjust(width) if i else cell.ljust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        return f"| {' | '.join(cells)} |"
+
+    rule = [f"{'-' * (width + 1)}:" if i else "-" * (width + 2) for i, width in enumerate(widths)]
+    return [line(header), f"|{'|'.join(rule)}|", *map(line, rows)]

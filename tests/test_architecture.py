@@ -13,14 +13,14 @@ ROOT = Path(__file__).parent.parent
 # A room of sae_core may import from the lines above its own, never from its own line or below.
 LAYERS = (
     "errors",
-    "files cache",
+    "files cache rows",
     "corpus embed index sae sparse recipe ranks checkpoint",
-    "codes metrics sources steer variants",
+    "codes metrics powerlaw sources steer variants",
     "features train",
     "families",
     "labels",
     "artifact",
-    "explorer",
+    "explorer grid",
     "report",
     "build",
     "__init__",  # the door: names for the outside

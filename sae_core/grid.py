@@ -1,0 +1,235 @@
+"""Several SAEs over the same rows: every k with every n, in step, each in a folder of its own.
+
+All runs have one seed, batch and number of steps, so they ask for the same rows in the same order: what one
+has read from disk the next finds in memory. Each has its own checkpoint. After a stop those that are behind
+catch up first, and what is finished is not trained again.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from sae_core import artifact
+from sae_core.errors import TrainingError
+from sae_core.files import explain_write_errors
+from sae_core.powerlaw import Point, PowerLaws, power_laws
+from sae_core.recipe import TrainConfig
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+FORM = "Write --grid k=8,16,32 n=1536,3072."
+FLOATS_PER_WEIGHT = 5  # the weight, its gradient, two moments, and the best so far
+MAX_SIZE = 10_000_000
+
+
+@dataclass(frozen=True)
+class GridSizes:
+    """The sizes of a grid: every k is trained with every number of latents."""
+
+    ks: tuple[int, ...]
+    latents: tuple[int, ...]
+
+    @classmethod
+    def parse(cls, parts: Sequence[str]) -> GridSizes:
+        """Read `("k=8,16", "n=512,1024")`, in any order; a `TrainingError` says what is not understood."""
+        found: dict[str, tuple[int, ...]] = {}
+        for part in parts:
+            name, equals, text = (piece.strip() for piece in part.partition("="))
+            if not equals or name not in {"k", "n"}:
+                raise TrainingError(f"--grid {part}: only k=... and n=... are known.", remedy=FORM)
+            if name in found:
+                raise TrainingError(f"--grid names {name} twice.", remedy=FORM)
+            found[name] = _sizes(part, text)
+        for name in ("k", "n"):
+            if name not in found:
+                raise TrainingError(f"--grid does not say which {name}.", remedy=FORM)
+        return cls(found["k"], found["n"])
+
+    def __len__(self) -> int:
+        return len(self.ks) * len(self.latents)
+
+
+@dataclass(frozen=True)
+class Member:
+    """One SAE of a finished grid: its size and what its scorecard says."""
+
+    name: str
+    k: int
+    n_latents: int
+    fvu_train: float
+    fvu_heldout: float
+    l0: float
+    n_dead: int
+    n_rare: int
+
+
+@dataclass(frozen=True)
+class GridResult:
+    """A finished grid, for the tables and the picture."""
+
+    data: str  # sha256 of the rows
+    width: int
+    n_train: int
+    n_heldout: int
+    steps: int
+    members: tuple[Member, ...]  # by k, then by n
+    heldout: PowerLaws
+    train: PowerLaws
+
+    def best(self, k: int) -> Member:
+        """The SAE with the lowest held-out error among those of one k."""
+        return min((m for m in self.members if m.k == k), key=lambda member: member.fvu_heldout)
+
+
+class Advancing(Protocol):
+    """What a grid needs of a training run."""
+
+    @property
+    def step(self) -> int:
+        """Steps made so far."""
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the last step has been made."""
+
+    def advance(self) -> None:
+        """Make one step."""
+
+
+def member_configs(sizes: GridSizes, n_rows: int, width: int, **chosen: Any) -> dict[str, TrainConfig]:
+    """The configuration of every member by its name, by k, then by n; other choices are common to all.
+
+    Raises one `TrainingError` that names every member that cannot be trained, before any is.
+    """
+    configs = {}
+    refused = []
+    for k in sizes.ks:
+        for n_latents in sizes.latents:
+            name = f"k{k}-n{n_latents}"
+            config = TrainConfig.for_corpus(n_rows, width, **chosen, k=k, n_latents=n_latents)
+            try:
+                config.check(n_rows)
+            except TrainingError as error:
+                refused.append(f"{name}: {error.what}")
+            configs[name] = config
+    if refused:
+        what = f"{len(refused)} of the {len(sizes)} SAEs cannot be trained. {' '.join(refused)}"
+        raise TrainingError(what, remedy="Leave those sizes out of --grid, or give more documents.")
+    return configs
+
+
+def memory_bytes(configs: Mapping[str, TrainConfig], width: int) -> int:
+    """What training all of them at once takes: weights, moments, gradients, best weights, pre-activations."""
+    return sum(
+        4 * FLOATS_PER_WEIGHT * (2 * config.n_latents * width + config.n_latents + width)
+        + 4 * config.batch * config.n_latents
+        for config in configs.values()
+    )
+
+
+def is_finished(folder: Path, config: TrainConfig, data: str) -> bool:
+    """Whether `folder` holds the finished training of this configuration on these rows."""
+    record = _read_record(folder)
+    return (
+        record is not None
+        and record.get("config") == json.loads(json.dumps(asdict(config)))
+        and record.get("data") == data
+        and (folder / "sae.safetensors").is_file()
+    )
+
+
+def train_grid(
+    configs: Mapping[str, TrainConfig],
+    folder: Path,
+    *,
+    data: str,
+    width: int,
+    open_run: Callable[[TrainConfig, Path], Advancing],
+    finish: Callable[[Advancing, Path], None],
+    report: Callable[[int, int, str], None],
+) -> GridResult:
+    """Train every member that is not finished, each in `folder` / its name; the table of all of them.
+
+    Those that are furthest behind make the next step, so that all are at the same rows sooner or later.
+    `open_run` begins or resumes the training of a configuration in a folder; `finish` writes its SAE and its
+    `training.json` there. `report` is told the steps made, those of all members, and a word.
+    """
+    with ExitStack() as stack, explain_write_errors(folder):
+        stack.enter_context(artifact.locked(folder))
+        for name in configs:
+            stack.enter_context(artifact.locked(folder / name))
+        waiting = {
+            name: config for name, config in configs.items() if not is_finished(folder / name, config, data)
+        }
+        runs = {name: open_run(config, folder / name) for name, config in waiting.items()}
+        n_steps = sum(config.steps for config in configs.values())
+        while runs:
+            behind = min(run.step for run in runs.values())
+            for name in [name for name, run in runs.items() if run.step == behind]:
+                if not runs[name].is_done:
+                    runs[name].advance()
+                if runs[name].is_done:  # its memory goes with it
+                    finish(runs.pop(name), folder / name)
+            n_left = sum(configs[name].steps - run.step for name, run in runs.items())
+            report(n_steps - n_left, n_steps, f"{len(runs)} to go, the last at step {behind + 1:,}")
+    return read_grid(configs, folder, width)
+
+
+def read_grid(configs: Mapping[str, TrainConfig], folder: Path, width: int) -> GridResult:
+    """The result of a grid whose members are all finished."""
+    records = {name: _read_record(folder / name) for name in configs}
+    missing = [name for name, record in records.items() if record is None]
+    if missing:
+        what = f"{', '.join(missing)} in {folder}: the record of the training is missing or damaged."
+        raise TrainingError(what, remedy="Run the same command again.")
+    scores = {name: record["metrics"] for name, record in records.items() if record is not None}
+    members = tuple(
+        Member(
+            name=name,
+            k=configs[name].k,
+            n_latents=configs[name].n_latents,
+            fvu_train=float(found["fvu_train"]),
+            fvu_heldout=float(found["fvu_heldout"]),
+            l0=float(found["l0"]),
+            n_dead=int(found["n_dead"]),
+            n_rare=int(found["n_rare"]),
+        )
+        for name, found in scores.items()
+    )
+    first = next(record for record in records.values() if record is not None)
+    return GridResult(
+        data=first["data"],
+        width=width,
+        n_train=int(first["metrics"]["n_train"]),
+        n_heldout=int(first["metrics"]["n_heldout"]),
+        steps=max(config.steps for config in configs.values()),
+        members=members,
+        heldout=power_laws([Point(m.k, m.n_latents, m.fvu_heldout) for m in members]),
+        train=power_laws([Point(m.k, m.n_latents, m.fvu_train) for m in members]),
+    )
+
+
+def _sizes(part: str, text: str) -> tuple[int, ...]:
+    if not re.fullmatch(r"\s*\d+\s*(,\s*\d+\s*)*", text):
+        raise TrainingError(f"--grid {part} is not a list of whole numbers.", remedy=FORM)
+    sizes = sorted({int(size) for size in text.split(",")})
+    if sizes[0] < 1 or sizes[-1] > MAX_SIZE:
+        what = f"--grid {part}: sizes lie between 1 and {MAX_SIZE:,}."
+        raise TrainingError(what, remedy=FORM)
+    return tuple(sizes)
+
+
+def _read_record(folder: Path) -> dict[str, Any] | None:
+    """The record of a finished training, or None if there is none that can be used."""
+    try:
+        record = json.loads((folder / "training.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    is_whole = isinstance(record, dict) and {"config", "data", "metrics"} <= record.keys()
+    return record if is_whole else None
