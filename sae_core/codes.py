@@ -7,20 +7,41 @@ so that top documents, quantile bands and histograms are slices.
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING
+from itertools import pairwise
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import scipy.sparse as sp
+from threadpoolctl import threadpool_info, threadpool_limits
+
+from sae_core.topk import pack, unpack
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Generator
 
     from numpy.typing import NDArray
 
     from sae_core.sae import SAE
 
-ROWS_PER_BLOCK = 2048
+Number = TypeVar("Number", bound=np.generic)
+
+# A block is encoded alone and its rounding may depend on its size, so whoever encodes a part of a collection
+# begins and ends at a multiple of this. Its pre-activations take 64 MiB at 65,536 latents; larger blocks
+# are no faster.
+ROWS_PER_BLOCK = 256
+MOST_WORKERS = 16  # each holds the pre-activations of a block
+SORTED_AT_ONCE = 2**20  # activations
+
+
+class Rows(Protocol):
+    """Rows of width D: an array, or something that reads them when they are asked for."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: slice, /) -> NDArray[np.float32]: ...
 
 
 @dataclass(frozen=True)
@@ -67,6 +88,35 @@ class Codes:
         return {name: getattr(self, name) for name in names}
 
 
+@dataclass(frozen=True)
+class DocumentCodes:
+    """Activations of M documents in the order of the documents alone: what a shard holds."""
+
+    document_ptr: NDArray[np.int64]  # (M + 1,)
+    latents: NDArray[np.uint32]  # of each document the strongest first, equal ones by number
+    values: NDArray[np.float32]
+
+    def in_both_orders(self, n_latents: int) -> Codes:
+        """The same by latent too."""
+        n_documents = len(self.document_ptr) - 1
+        signed = self.latents.view(np.int32)  # the same bytes; SciPy would copy unsigned numbers
+        by_document = sp.csr_matrix((self.values, signed, self.document_ptr), shape=(n_documents, n_latents))
+        by_latent = by_document.tocsc()  # a counting sort
+        latent_ptr = by_latent.indptr.astype(np.int64)
+        documents, values = by_latent.indices.astype(np.uint32), by_latent.data
+        _sort_groups(latent_ptr, documents, values)
+        return Codes(
+            n_documents=n_documents,
+            n_latents=n_latents,
+            document_ptr=self.document_ptr,
+            latents=self.latents,
+            values=self.values,
+            latent_ptr=latent_ptr,
+            documents=documents,
+            latent_values=values,
+        )
+
+
 def make_codes(
     rows: NDArray[np.int64],
     latents: NDArray[np.int64],
@@ -76,43 +126,81 @@ def make_codes(
     n_latents: int,
 ) -> Codes:
     """Codes from triplets (document, latent, value); values that are not > 0 are dropped."""
-    fires = values > 0
-    rows, latents, values = rows[fires], latents[fires], values[fires].astype(np.float32)
-    by_document = np.lexsort((latents, -values, rows))
-    by_latent = np.lexsort((rows, -values, latents))
-    return Codes(
-        n_documents=n_documents,
-        n_latents=n_latents,
-        document_ptr=_pointers(rows, n_documents),
-        latents=latents[by_document].astype(np.uint32),
-        values=values[by_document],
-        latent_ptr=_pointers(latents, n_latents),
-        documents=rows[by_latent].astype(np.uint32),
-        latent_values=values[by_latent],
-    )
+    fires = np.flatnonzero(values > 0)
+    order = fires[np.argsort(rows[fires], kind="stable")]
+    sorted_latents, sorted_values = latents[order].astype(np.uint32), values[order].astype(np.float32)
+    document_ptr = pointers(np.bincount(rows[fires], minlength=n_documents))
+    _sort_groups(document_ptr, sorted_latents, sorted_values)
+    return DocumentCodes(document_ptr, sorted_latents, sorted_values).in_both_orders(n_latents)
 
 
-def encode_codes(
-    sae: SAE,
-    x_MD: NDArray[np.float32],
-    progress: Callable[[int, int], None] | None = None,
-) -> Codes:
-    """Encode every document, a block of rows at a time."""
+def encode_codes(sae: SAE, x_MD: Rows, progress: Callable[[int, int], None] | None = None) -> Codes:
+    """Encode every document, in both orders."""
+    return encode_documents(sae, x_MD, progress).in_both_orders(sae.n_latents)
+
+
+def encode_documents(
+    sae: SAE, x_MD: Rows, progress: Callable[[int, int], None] | None = None
+) -> DocumentCodes:
+    """Encode every document, a block of rows at a time, as many blocks at once as BLAS has threads.
+
+    Every block is multiplied by one thread. So the activations do not depend on the number of threads, no
+    thread waits for another within a product, and choosing the strongest runs in parallel too.
+    """
     n_documents = len(x_MD)
-    indices_MK = np.empty((n_documents, sae.k), dtype=np.int64)
-    values_MK = np.empty((n_documents, sae.k), dtype=np.float32)
-    for start in range(0, n_documents, ROWS_PER_BLOCK):
-        block = slice(start, min(start + ROWS_PER_BLOCK, n_documents))
-        latents = sae.encode(x_MD[block])
-        indices_MK[block], values_MK[block] = latents.indices_BK, latents.values_BK
-        if progress is not None:
-            progress(block.stop, n_documents)
-    rows = np.repeat(np.arange(n_documents), sae.k)
-    return make_codes(
-        rows, indices_MK.ravel(), values_MK.ravel(), n_documents=n_documents, n_latents=sae.n_latents
-    )
+    counts_M = np.zeros(n_documents, dtype=np.int64)
+    latents, values, done = [], [], 0
+    with closing(_encoded_blocks(sae, x_MD)) as blocks:
+        for counts_B, block_latents, block_values in blocks:
+            counts_M[done : done + len(counts_B)] = counts_B
+            latents.append(block_latents)
+            values.append(block_values)
+            done += len(counts_B)
+            if progress is not None:
+                progress(done, n_documents)
+    return DocumentCodes(pointers(counts_M), _joined(latents, np.uint32), _joined(values, np.float32))
 
 
-def _pointers(sorted_or_not: NDArray[np.int64], n: int) -> NDArray[np.int64]:
-    counts = np.bincount(sorted_or_not, minlength=n)
-    return np.concatenate(([0], np.cumsum(counts)))
+def pointers(counts: NDArray[np.integer]) -> NDArray[np.int64]:
+    """Where each group begins, and where the last one ends: one more than there are counts."""
+    return np.concatenate(([0], np.cumsum(counts, dtype=np.int64)))
+
+
+class _Block(NamedTuple):
+    counts_B: NDArray[np.int64]
+    latents: NDArray[np.uint32]
+    values: NDArray[np.float32]
+
+
+def _encoded_blocks(sae: SAE, x_MD: Rows) -> Generator[_Block]:
+    def encode(start: int) -> _Block:
+        picks = sae.encode(x_MD[start : start + ROWS_PER_BLOCK])
+        fires_BK = picks.values_BK > 0
+        latents = picks.indices_BK[fires_BK].astype(np.uint32)
+        return _Block(fires_BK.sum(axis=1), latents, picks.values_BK[fires_BK])
+
+    blas = [library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"]
+    n_workers = min(MOST_WORKERS, max(blas, default=1))
+    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(n_workers) as pool:
+        yield from pool.map(encode, range(0, len(x_MD), ROWS_PER_BLOCK))
+
+
+def _joined(parts: list[NDArray[Number]], dtype: type[Number]) -> NDArray[Number]:
+    """One array of the parts; empties the list, so that there are not two copies for longer than needed."""
+    whole = np.concatenate(parts) if parts else np.empty(0, dtype=dtype)
+    parts.clear()
+    return whole
+
+
+def _sort_groups(ptr: NDArray[np.int64], numbers: NDArray[np.uint32], values: NDArray[np.float32]) -> None:
+    """Sort each group in place: values falling, equal ones by number. A part of the groups at a time."""
+    first = 0
+    while first < len(ptr) - 1:
+        fitting = int(np.searchsorted(ptr, ptr[first] + SORTED_AT_ONCE, side="right")) - 1
+        last = max(first + 1, fitting)
+        start, stop = int(ptr[first]), int(ptr[last])
+        keys = pack(values[start:stop], numbers[start:stop])
+        for begin, end in pairwise((ptr[first : last + 1] - start).tolist()):
+            keys[begin:end].sort()
+        values[start:stop], numbers[start:stop] = unpack(keys)
+        first = last

@@ -25,6 +25,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_bytes
 
 from sae_core.errors import ArtifactError
+from sae_core.topk import top_k
 
 FORMAT = "saefari-sae-1"
 Array = NDArray[np.float32]
@@ -112,10 +113,8 @@ class SAE:
         return self.select(self.preactivations(x_BD))
 
     def select(self, a_BN: Array) -> Latents:
-        """The active latents of rows of pre-activations, (B, n_picks)."""
-        first = self.n_latents - self.n_picks
-        indices_BK = np.argpartition(a_BN, first, axis=1)[:, first:]
-        values_BK = np.take_along_axis(a_BN, indices_BK, axis=1)
+        """The active latents of rows of pre-activations, (B, n_picks), strongest first, ties by index."""
+        indices_BK, values_BK = top_k(a_BN, self.n_picks)
         if self.threshold is not None:
             values_BK[values_BK <= self.threshold] = 0
         return Latents(indices_BK, np.maximum(values_BK, 0))
