@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeGuard
 
-from app.views import Histogram, Slider
+from app.views import GridRow, Histogram, Slider
 
 MIN_LOG_TICKS = 3
 TICK_HEIGHT = 48.0  # of a linear upward axis: about so far apart
@@ -86,6 +86,27 @@ class Lines:
     marker: float | None
     width: float
     height: float
+
+
+@dataclass(frozen=True)
+class EndLabel:
+    """The name of a curve, at height `at` beside its last point (x, y)."""
+
+    k: int
+    is_heldout: bool
+    x: float
+    y: float
+    at: float
+
+
+@dataclass(frozen=True)
+class GridPlot:
+    """Errors against the number of latents on logarithmic axes: one curve of each set for each k."""
+
+    axes: Lines
+    heldout: list[tuple[str, list[tuple[float, float]]]]  # path and points, by k
+    train: list[tuple[str, list[tuple[float, float]]]]
+    labels: list[EndLabel]
 
 
 @dataclass(frozen=True)
@@ -304,6 +325,33 @@ def spread(places: Sequence[float], gap: float) -> list[float]:
     for i, label in enumerate(order):
         found[label] = round(bases[i] + i * gap, 2)
     return found
+
+
+def grid_plot(rows: Sequence[GridRow], width: float, height: float, *, label_height: float = 17) -> GridPlot:
+    """The errors of a grid of SAEs; each curve has a name beside its last point."""
+    ks = sorted({row.k for row in rows})
+    by_k = [sorted((row for row in rows if row.k == k), key=lambda row: row.n_latents) for k in ks]
+    plot = lines(
+        [series(members, "n_latents", name) for name in ("fvu_heldout", "fvu_train") for members in by_k],
+        width,
+        height,
+        is_log=True,
+        is_log_x=True,
+        x_ticks=sorted({row.n_latents for row in rows}),
+    )
+    curves = list(zip(plot.paths, plot.points, strict=True))
+    heldout, train = curves[: len(ks)], curves[len(ks) :]
+    ends = [
+        (k, is_heldout, points[-1])
+        for curves_of, is_heldout in ((heldout, True), (train, False))
+        for k, (_, points) in zip(ks, curves_of, strict=True)
+        if points
+    ]
+    places = spread([y for _, _, (_, y) in ends], label_height)
+    labels = [
+        EndLabel(k, is_heldout, x, y, at) for (k, is_heldout, (x, y)), at in zip(ends, places, strict=True)
+    ]
+    return GridPlot(plot, heldout, train, labels)
 
 
 def heat_cells(values: Sequence[Sequence[float]], size: float, *, least: float = 0.005) -> list[Cell]:

@@ -134,6 +134,7 @@ def _environment() -> Environment:
         "percent": percent,
         "count": count,
         "number": number,
+        "minus": _minus,
         "excerpt": excerpt,
         "typeset": lambda text: Markup(typeset(text)),  # noqa: S704 (escaped, and formulas cleaned, there)
         "parameters": parameters,

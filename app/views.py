@@ -467,6 +467,48 @@ class ScorecardFileView:
 
 
 @dataclass(frozen=True)
+class GridRow:
+    """One SAE of a grid."""
+
+    name: str
+    url: str | None  # its scorecard, if there is one
+    k: int
+    n_latents: int
+    fvu_train: float
+    fvu_heldout: float
+    l0: float
+    n_dead: int
+    n_rare: int
+    is_best: bool  # the lowest held-out error of its k
+
+
+@dataclass(frozen=True)
+class TextTable:
+    """A table whose numbers are printed already, with their intervals."""
+
+    header: tuple[str, ...]
+    rows: list[tuple[str, ...]]
+
+
+@dataclass(frozen=True)
+class GridFileView:
+    """A grid of SAEs as a file of its own, beside what `saefari train --grid` wrote."""
+
+    name: str
+    rows: list[GridRow]  # by k, then by latents
+    n_train: int
+    n_heldout: int
+    width: int
+    steps: int
+    data: str
+    exponents: TextTable
+    joint: TextTable
+    joint_form: str
+    remarks: list[str]
+    made: str
+
+
+@dataclass(frozen=True)
 class ErrorView:
     status: int
     title: str

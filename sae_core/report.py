@@ -24,6 +24,8 @@ PAPER_REMARK = (
     "figures and fitted in the same way. Expect their sign and order elsewhere, not their values."
 )
 MEMORY_REMARK = "Held-out error need not fall with n: with few documents, more latents memorise."
+EXPONENT_HEADER = ("k", "held-out", "R²", "train", "R²", *(f"paper, {name}" for name in PAPER))
+JOINT_HEADER = ("errors", "alpha (n)", "beta (k)", "gamma", "R²", "SAEs")
 EXACT = 2  # points that every line of one k fits
 
 
@@ -127,13 +129,13 @@ def grid_text(result: GridResult) -> str:
             "",
             "log FVU = a + alpha log n, for each k; in brackets the 95 % interval of alpha.",
             "",
-            *_exponent_table(result, ks),
+            *_table(EXPONENT_HEADER, exponent_rows(result)),
             "",
             "## How FVU falls with n and k",
             "",
             JOINT_FORM,
             "",
-            *_joint_table(result),
+            *_table(JOINT_HEADER, joint_rows(result)),
             "",
             *(f"* {remark}" for remark in remarks(result)),
             "",
@@ -176,48 +178,50 @@ def _member_table(members: Sequence[Member]) -> list[str]:
     return _table(header, rows)
 
 
-def _exponent_table(result: GridResult, ks: Sequence[int]) -> list[str]:
-    papers = {name: paper_laws(name).by_k for name in PAPER}
-    header = ("k", "held-out", "R²", "train", "R²", *(f"paper, {name}" for name in PAPER))
+def exponent_rows(result: GridResult) -> list[tuple[str, ...]]:
+    """A row for each k of ours or of the paper's, in the columns of `EXPONENT_HEADER`."""
+    papers = [paper_laws(name).by_k for name in PAPER]
+    ours = [result.heldout.by_k, result.train.by_k]
     rows = []
-    for k in ks:
+    for k in sorted({member.k for member in result.members}.union(*papers)):
         cells = [f"{k:,}"]
-        for fit in (result.heldout.by_k.get(k), result.train.by_k.get(k)):
-            cells += [interval_of(fit), "" if fit is None else f"{fit.r2:.3f}"]
-        rows.append((*cells, *(interval_of(paper.get(k)) for paper in papers.values())))
-    return _table(header, rows)
+        for fit in (laws.get(k) for laws in ours):
+            cells += [_exponent(fit), "" if fit is None else f"{fit.r2:.3f}"]
+        rows.append((*cells, *(_exponent(paper.get(k)) for paper in papers)))
+    return rows
 
 
-def joint_fits(result: GridResult) -> list[tuple[str, Fit]]:
-    """The fits over all k, ours and those to the paper's errors, by name."""
-    laws = [("held-out", result.heldout), ("train", result.train)]
-    laws += [(f"paper, {name}", paper_laws(name)) for name in PAPER]
-    return [(name, fit) for name, law in laws for fit in (law.joint, law.crossed) if fit is not None]
+def joint_rows(result: GridResult) -> list[tuple[str, ...]]:
+    """The fits over all k, without and with gamma, ours before the paper's, under `JOINT_HEADER`."""
+    laws = {"held-out": result.heldout, "train": result.train}
+    laws |= {f"paper, {name}": paper_laws(name) for name in PAPER}
+    rows: list[tuple[str, ...]] = []
+    for name, law in laws.items():
+        for fit in (law.joint, law.crossed):
+            if fit is not None:
+                terms = {term.name: _with_error(term) for term in fit.terms}
+                cells = (terms["n"], terms["k"], terms.get("k × n", ""))
+                rows.append((name, *cells, f"{fit.r2:.3f}", f"{fit.n_points:,}"))
+    return rows
 
 
-def _joint_table(result: GridResult) -> list[str]:
-    header = ("errors", "alpha (n)", "beta (k)", "gamma", "R²", "SAEs")
-    rows = []
-    for name, fit in joint_fits(result):
-        terms = {term.name: error_of(term) for term in fit.terms}
-        cells = (terms["n"], terms["k"], terms.get("k × n", ""))
-        rows.append((name, *cells, f"{fit.r2:.3f}", f"{fit.n_points:,}"))
-    return _table(header, rows) if rows else ["At least two k, two n and three SAEs are needed."]
-
-
-def interval_of(fit: Fit | None) -> str:
+def _exponent(fit: Fit | None) -> str:
     """The exponent of n with its 95 % interval: `-0.123 [-0.131, -0.115]`."""
     if fit is None:
         return ""
     term = fit.term("n")
     if term.low is None or term.high is None:
-        return f"{term.value:.3f}"
-    return f"{term.value:.3f} [{term.low:.3f}, {term.high:.3f}]"
+        return _signed(term.value)
+    return f"{_signed(term.value)} [{_signed(term.low)}, {_signed(term.high)}]"
 
 
-def error_of(term: Term) -> str:
+def _with_error(term: Term) -> str:
     """A coefficient with its standard error: `-0.123 ± 0.004`."""
-    return f"{term.value:.3f}" + ("" if term.error is None else f" ± {term.error:.3f}")
+    return _signed(term.value) + ("" if term.error is None else f" ± {term.error:.3f}")
+
+
+def _signed(value: float) -> str:
+    return f"{round(value, 3) + 0.0:.3f}"  # zero has no sign
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
