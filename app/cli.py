@@ -22,6 +22,7 @@ from sae_core.errors import ArtifactError, NotFoundError, SaefariError
 if TYPE_CHECKING:
     from sae_core.build import Summary
     from sae_core.corpus import Corpus
+    from sae_core.fit import Plan
 
 
 class _Commands(typer.core.TyperGroup):
@@ -70,6 +71,9 @@ EmbedderSpec = Annotated[
     ),
 ]
 Backend = Annotated[str, typer.Option("--backend", help="Backend of the encoder: auto, torch, ...")]
+Stability = Annotated[
+    bool, typer.Option(help="Train with a second seed too, and say which features come again.")
+]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
 
 DEMO = "demo"
@@ -109,6 +113,7 @@ def build(  # noqa: PLR0917 (one argument for each option)
     k: Ks = "",
     steps: Steps = None,
     seed: Seed = 0,
+    stability: Stability = True,  # noqa: FBT002
     embeddings: Embeddings = None,
     embedder: EmbedderSpec = None,
     backend: Backend = "auto",
@@ -130,6 +135,7 @@ def build(  # noqa: PLR0917 (one argument for each option)
         ks=_integers("--k", k),
         steps=steps,
         seed=seed,
+        stability=stability,
         embeddings=embeddings,
         embedder=embedder,
         backend=backend,
@@ -146,20 +152,48 @@ def train(  # noqa: PLR0917 (one argument for each option)
     latents: Annotated[int | None, typer.Option("--latents", min=1)] = None,
     k: Annotated[int | None, typer.Option("--k", min=1)] = None,
     steps: Steps = None,
+    batch: Annotated[int | None, typer.Option("--batch", min=1, help="Rows in a step.")] = None,
+    learning_rate: Annotated[float | None, typer.Option("--learning-rate", min=0)] = None,
+    noise: Annotated[
+        float | None, typer.Option("--noise", min=0, help="Relative norm of input noise.")
+    ] = None,
+    variant: Annotated[str | None, typer.Option("--variant", help="topk, batchtopk or matryoshka.")] = None,
+    retrieval: Annotated[
+        float | None, typer.Option("--retrieval", min=0, help="Weight of the loss that keeps similarities.")
+    ] = None,
+    patience: Annotated[
+        int | None, typer.Option("--patience", min=1, help="Evaluations without progress before the decay.")
+    ] = None,
+    select: Annotated[str | None, typer.Option("--select", help="auto, float32 or bfloat16.")] = None,
     seed: Seed = 0,
+    stability: Stability = True,  # noqa: FBT002
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with what OUT holds.")] = False,  # noqa: FBT002
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what it would take.")] = False,  # noqa: FBT002
     device: Device = "auto",
     quiet: Quiet = False,  # noqa: FBT002
 ) -> None:
     """Train one SAE on embeddings. Interrupted, the same command goes on from the last checkpoint."""
-    from sae_core.build import train_file
+    from app.scorecard import write_scorecard
+    from sae_core import fit
 
-    result = train_file(
-        embeddings, out, Console(quiet=quiet), n_latents=latents, k=k, steps=steps, seed=seed, device=device
+    chosen = {
+        "n_latents": latents, "k": k, "steps": steps, "batch": batch, "learning_rate": learning_rate,
+        "noise": noise, "variant": variant, "retrieval": retrieval, "patience": patience, "select": select,
+        "seed": seed,
+    }  # fmt: skip
+    if dry_run:
+        _print_plan(fit.plan(embeddings, device=device, **chosen), stability=stability)
+        return
+    result = fit.train_file(
+        embeddings, out, Console(quiet=quiet), device=device, resume=resume, stability=stability, **chosen
     )
+    if not result:  # another process of the same run talks
+        return
     typer.echo(
-        f"{out / 'sae.safetensors'}: FVU {result['fvu_train']:.3f} train, "
+        f"{out / fit.SAE_FILE}: FVU {result['fvu_train']:.3f} train, "
         f"{result['fvu_heldout']:.3f} held-out ({result['n_heldout']:,} rows)"
     )
+    typer.echo(f"Scorecard: {write_scorecard(out)}")
 
 
 @app.command()
@@ -287,6 +321,15 @@ def _build(
         **options,  # type: ignore[arg-type]
     )
     return build_collection(corpus, config, settings.home, Console(quiet=quiet), write_catalogue)
+
+
+def _print_plan(plan: Plan, *, stability: bool) -> None:
+    config = plan.config
+    typer.echo(f"{config.variant}: {config.n_latents:,} latents, k {config.k}, on {plan.n_rows:,} rows")
+    typer.echo(f"{config.steps:,} steps of {config.batch:,} rows, learning rate {config.learning_rate:g}")
+    typer.echo(f"About {plan.memory / 2**20:,.0f} MiB of memory besides the rows, which stay on disk")
+    twice = ", and as much again for the second seed (--no-stability leaves it out)" if stability else ""
+    typer.echo(f"About {plan.seconds:,.0f} s by a probe of ten steps{twice}")
 
 
 def _print_summary(summary: Summary) -> None:

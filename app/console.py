@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from sae_core.build import Report
+    from sae_core.fit import Report
 
 SECONDS_BETWEEN_LINES = 5.0
 

@@ -7,14 +7,11 @@ when the same command is given again. What was served before stays until the new
 from __future__ import annotations
 
 import hashlib
-import json
-import platform
 import shutil
 import time
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
-from importlib.metadata import version
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -22,18 +19,18 @@ from sae_core import artifact, metrics
 from sae_core.checkpoint import read_log
 from sae_core.codes import encode_codes
 from sae_core.corpus import write_rejected
-from sae_core.embed import Embedder, embed_corpus, load_embedder, load_embeddings
+from sae_core.embed import Embedder, embed_corpus, load_embedder
 from sae_core.errors import EmbeddingError, TrainingError
 from sae_core.explorer import FeatureSet
 from sae_core.families import FamilyConfig, grow_families
 from sae_core.features import describe
 from sae_core.files import explain_write_errors, write_atomic
+from sae_core.fit import SECOND_SEED, run_scores, run_stage, split, versions
 from sae_core.index import VectorIndex
 from sae_core.labels.phrases import label_features
 from sae_core.recipe import TrainConfig
 from sae_core.report import report_text
-from sae_core.sae import SAE
-from sae_core.train import train
+from sae_core.rows import load_embeddings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -42,27 +39,14 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from sae_core.checkpoint import Progress
     from sae_core.corpus import Corpus, Document
+    from sae_core.fit import Console, Report
+    from sae_core.sae import SAE
+    from sae_core.train import Run
 
-HELDOUT_SHARE = 0.1
-MAX_HELDOUT = 5000
 MIN_DOCUMENTS = 40
 N_COMPARED = 7  # texts embedded again to see whether a file of embeddings is the encoder's
 SAME_SPACE = 0.9  # cosine; other preparation of the same text stays above it, another model far below
-
-
-class Report(Protocol):
-    """Told how far a stage is; `detail` is a few words or numbers that change with it."""
-
-    def __call__(self, done: int, total: int, detail: str = "") -> None: ...
-
-
-class Console(Protocol):
-    """Where a build shows its progress."""
-
-    def stage(self, name: str) -> AbstractContextManager[Report]:
-        """Begin a stage; it ends with the context."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +64,7 @@ class BuildConfig:
     ks: tuple[int | None, ...] = (None,)  # one SAE for each pair of latents and k
     steps: int | None = None
     seed: int = 0
+    stability: bool = True  # train each SAE with a second seed as well, to see which features come again
 
 
 @dataclass
@@ -110,37 +95,12 @@ def build(
         return _Build(corpus, config, home, console).run(write_catalogue)
 
 
-def split(n: int, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Rows to train on and held-out rows: a tenth, at most 5,000, drawn by the seed; both sorted."""
-    order = np.random.default_rng((seed, 3)).permutation(n)
-    n_heldout = min(MAX_HELDOUT, max(1, round(HELDOUT_SHARE * n)))
-    return np.sort(order[n_heldout:]), np.sort(order[:n_heldout])
-
-
-def train_file(embeddings: Path, out: Path, console: Console, **chosen: Any) -> dict[str, Any]:
-    """Train one SAE on a .npy file of embeddings into `out`; the numbers of its scorecard."""
-    device = chosen.pop("device", "auto")
-    with artifact.locked(out), explain_write_errors(out):
-        with console.stage("Reading embeddings"):
-            x_MD = load_embeddings(embeddings)
-        rows = split(len(x_MD), chosen.get("seed") or 0)
-        config = TrainConfig.for_corpus(len(rows[0]), x_MD.shape[1], **chosen)
-        data = _hash(x_MD)
-        with console.stage(f"Training k={config.k} n={config.n_latents}") as report:
-            tell = training_reporter(report, config.steps)
-            sae = train(x_MD[rows[0]], x_MD[rows[1]], config, out, data_hash=data, device=device, report=tell)
-        counts_N = encode_codes(sae, x_MD).counts()
-        scores = metrics.scorecard(sae, x_MD[rows[0]], x_MD[rows[1]], counts_N, len(x_MD))
-        sae.save(out / "sae.safetensors")
-        made = {"config": asdict(config), "data": data, "versions": versions()}
-        write_atomic(out / "training.json", json.dumps({**made, "metrics": scores}, indent=1).encode())
-    return scores
-
-
 class _Run(NamedTuple):
     sae: SAE
+    other: SAE | None  # of another seed
     config: TrainConfig
     history: list[dict[str, float]]
+    scores: dict[str, int]
 
 
 class _Build:
@@ -250,17 +210,28 @@ class _Build:
         config: TrainConfig,
     ) -> _Run:
         folder = self.work / f"k{config.k}-n{config.n_latents}"
-        with self._stage(f"Training k={config.k} n={config.n_latents}") as report:
-            sae = train(
-                x_MD[rows[0]],
-                x_MD[rows[1]],
-                config,
-                folder,
-                data_hash=self.data_hash,
-                device=self.config.device,
-                report=training_reporter(report, config.steps),
-            )
-        return _Run(sae, config, read_log(folder))
+        run, sae = self._train_one(x_MD, rows, config, folder)
+        other = None
+        if self.config.stability:
+            again = replace(config, seed=config.seed + 1)
+            _, other = self._train_one(x_MD, rows, again, folder / SECOND_SEED)
+        return _Run(sae, other, config, read_log(folder), run_scores(run))
+
+    def _train_one(
+        self,
+        x_MD: NDArray[np.float32],
+        rows: tuple[NDArray[np.int64], NDArray[np.int64]],
+        config: TrainConfig,
+        folder: Path,
+    ) -> tuple[Run, SAE]:
+        return run_stage(
+            self._stage(f"Training k={config.k} n={config.n_latents}"),
+            (x_MD[rows[0]], x_MD[rows[1]]),
+            config,
+            folder,
+            data_hash=self.data_hash,
+            device=self.config.device,
+        )
 
     def _describe(
         self,
@@ -283,6 +254,9 @@ class _Build:
             )
         with self._stage("Scorecard"):
             scores = metrics.scorecard(sae, x_MD[rows[0]], x_MD[rows[1]], codes.counts(), len(x_MD))
+            scores |= run.scores
+            if run.other is not None:
+                scores["stability"] = metrics.matched_share(sae, run.other, codes.counts())
             scores["n_families"] = len(families)
             scores["family_config"] = asdict(family_config)
             scores["n_labelled"] = sum(label.source != "none" for label in labels)
@@ -336,28 +310,3 @@ def _timed(stage: AbstractContextManager[Report], seconds: dict[str, float], nam
     with stage as report:
         yield report
     seconds[name] = seconds.get(name, 0.0) + time.monotonic() - began
-
-
-def versions() -> dict[str, str]:
-    """What this was made with."""
-    packages = ("saefari", "torch", "numpy", "faiss-cpu", "sentence-transformers")
-    found = {"python": platform.python_version()}
-    for package in packages:
-        try:
-            found[package] = version(package)
-        except ModuleNotFoundError:
-            continue
-    return found
-
-
-def training_reporter(report: Report, steps: int) -> Callable[[Progress], None]:
-    """Show lines of the training log as the progress of a stage."""
-
-    def tell(line: Progress) -> None:
-        detail = (
-            f"FVU {line.fvu_train:.3f} train {line.fvu_heldout:.3f} held-out, L0 {line.l0:.1f}, "
-            f"dead {line.dead:.1%}, {line.rows_per_second:,.0f} rows/s"
-        )
-        report(line.step, steps, detail)
-
-    return tell

@@ -99,6 +99,19 @@ def load_checkpoint(folder: Path, identity: str) -> State | None:
     return State(**groups, **json.loads(metadata["numbers"]))
 
 
+def read_identity(folder: Path) -> dict[str, Any] | None:
+    """Configuration and data of the run whose checkpoint `folder` holds; None without a usable one."""
+    try:
+        with safe_open(folder / CHECKPOINT, framework="pt") as file:
+            metadata = file.metadata() or {}
+    except (OSError, SafetensorError):
+        return None
+    if metadata.get("format") != FORMAT:
+        return None
+    identity: dict[str, Any] = json.loads(metadata["identity"])
+    return identity
+
+
 class Log:
     """A JSONL file of `Progress` that never claims steps which a resumed run has not made."""
 

@@ -25,7 +25,8 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from sae_core.errors import EmbeddingError
+from sae_core.errors import EmbeddingError, first_line
+from sae_core.rows import ZERO_NORM
 
 if TYPE_CHECKING:
     from openvino import CompiledModel, InferRequest, Model, Node  # type: ignore[import-untyped]
@@ -50,8 +51,6 @@ MAX_STREAMS = 8  # with more cores than this, a stream has several
 GROUP_TEXTS = 64  # texts handed to an embedder between two progress reports
 SHARD_TEXTS = 256  # texts in one cache file: what kill -9 can lose
 STALE_SECONDS = 3600.0  # an unfinished cache file older than this belongs to nobody
-ZERO_NORM = 1e-12  # a shorter vector has no direction
-UNIT_TOLERANCE = 1e-2  # a file within this of unit length is not worth a word: float16 rounds
 
 logger = logging.getLogger(__name__)
 
@@ -215,7 +214,7 @@ def _sentence_transformer(path: str, device: str, *, offline: bool) -> SentenceT
         )
     except Exception as error:  # the libraries below raise dozens of kinds
         raise EmbeddingError(
-            f"The embedding model {path!r} cannot be loaded on {device}: {_first_line(error)}.",
+            f"The embedding model {path!r} cannot be loaded on {device}: {first_line(error)}.",
             remedy="Give minilm, or the path or name of a model with safetensors weights.",
         ) from error
 
@@ -307,7 +306,7 @@ def load_openvino(*, precision: str = "auto", threads: int = 0) -> OpenVinoEmbed
         compiled = core.compile_model(model, "CPU", config)
         tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     except Exception as error:  # both libraries raise bare exceptions of their own
-        what = f"OpenVINO cannot run the bundled model: {_first_line(error)}."
+        what = f"OpenVINO cannot run the bundled model: {first_line(error)}."
         raise EmbeddingError(what, remedy="Choose the backend torch.") from error
     tokenizer.enable_truncation(MAX_PIECES)
     tokenizer.enable_padding(pad_to_multiple_of=8)  # each new shape costs some 20 ms, once
@@ -418,7 +417,7 @@ def _in_batches(
         try:
             vectors = encode([texts[row] for row in rows])
         except Exception as error:  # whatever a backend raises, the rows must be named
-            raise RowsError(sorted(rows), _first_line(error)) from error
+            raise RowsError(sorted(rows), first_line(error)) from error
         return _unit(vectors, rows, width)
 
     by_length = sorted(range(len(texts)), key=lambda row: len(texts[row]))
@@ -438,11 +437,6 @@ def _unit(vectors: Vectors, rows: Sequence[int], width: int) -> Vectors:
     if bad:
         raise RowsError(sorted(bad), "the model gave a zero or non-finite vector")
     return np.asarray(vectors / norms[:, None], dtype=np.float32)
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0].rstrip('.')}" if lines else type(error).__name__
 
 
 # --- a corpus, cached ----------------------------------------------------------------------------------
@@ -492,7 +486,7 @@ def _embed_group(texts: Sequence[str], rows: list[int], embedder: Embedder) -> V
     except RowsError as error:
         raise _in_corpus([rows[row] for row in error.rows], texts, error.why) from error
     except Exception as error:
-        raise _in_corpus(rows, texts, _first_line(error)) from error
+        raise _in_corpus(rows, texts, first_line(error)) from error
 
 
 def _in_corpus(rows: list[int], texts: Sequence[str], why: str) -> RowsError:
@@ -580,50 +574,3 @@ class _Cache:
             f"The embedding cache {self.folder} cannot be written: {why}.",
             remedy="Free some space or choose another folder, then run the same command again.",
         )
-
-
-# --- embeddings from a file ----------------------------------------------------------------------------
-
-
-def load_embeddings(path: Path, n_documents: int | None = None) -> Vectors:
-    """The embeddings in a .npy file as unit float32 rows (M, D), one for each document (None: of any number).
-
-    Raises EmbeddingError for a file that is not a plain 2-d floating array, has another number of rows,
-    no columns, or a row that is zero or not finite. Rows of another length are scaled, and a warning says so.
-    """
-    rows = "one row for each document" if n_documents is None else f"{n_documents} rows"
-    remedy = f"Save a floating array of {rows} with numpy.save, in the order of the documents."
-    try:
-        loaded = np.load(path, mmap_mode="r", allow_pickle=False)
-    except Exception as error:  # numpy's reader raises even the errors of Python's tokenizer
-        what = f"{path} cannot be read as a .npy file: {_first_line(error)}."
-        raise EmbeddingError(what, remedy=remedy) from error
-    if not isinstance(loaded, np.ndarray):
-        raise EmbeddingError(f"{path} is an archive of arrays, not a .npy file.", remedy=remedy)
-    if not np.issubdtype(loaded.dtype, np.floating):
-        raise EmbeddingError(f"{path} holds {loaded.dtype}, not floating-point numbers.", remedy=remedy)
-    if loaded.ndim != 2 or loaded.shape[1] == 0:  # noqa: PLR2004 - rows and columns
-        raise EmbeddingError(f"{path} has shape {loaded.shape}, not (documents, width).", remedy=remedy)
-    if n_documents is not None and loaded.shape[0] != n_documents:
-        raise EmbeddingError(f"{path} has {loaded.shape[0]} rows for {n_documents} documents.", remedy=remedy)
-    return _unit_file(loaded, path)
-
-
-def _unit_file(loaded: NDArray[np.floating], path: Path) -> Vectors:
-    out_MD = np.empty(loaded.shape, dtype=np.float32)
-    furthest = 0.0
-    for start in range(0, len(loaded), 8192):  # float64 copies of a part, not of the whole
-        part = np.asarray(loaded[start : start + 8192], dtype=np.float64)
-        with np.errstate(over="ignore", invalid="ignore"):
-            norms = np.linalg.norm(part, axis=1)
-        for bad, what in ((~np.isfinite(norms), "NaN or infinity"), (norms < ZERO_NORM, "only zeros")):
-            if bad.any():
-                raise EmbeddingError(
-                    f"Row {start + int(np.argmax(bad))} (counted from 0) of {path} has {what}.",
-                    remedy="Embed that document again, or leave it out of both files.",
-                )
-        furthest = max(furthest, float(np.abs(norms - 1.0).max()))
-        out_MD[start : start + 8192] = part / norms[:, None]
-    if furthest > UNIT_TOLERANCE:
-        logger.warning("The rows of %s were not of unit length (off by up to %.3g): scaled.", path, furthest)
-    return out_MD

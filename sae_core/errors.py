@@ -41,3 +41,9 @@ class BusyError(SaefariError):
 
 class NotFoundError(SaefariError):
     """No collection, SAE, feature, family or document of that name."""
+
+
+def first_line(error: BaseException) -> str:
+    """Class and first line of what another library raised, to be named in a message of ours."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0].rstrip('.')}" if lines else type(error).__name__

@@ -17,6 +17,7 @@ MANY_ROWS = 30_000  # from here on 32 active latents per row beat 16
 MAX_BATCH = 1024
 EVALUATIONS = 100  # of a run, at most
 EVALUATION_SHARE = 0.04  # of the time of a run: a row costs a third of what it costs to train on it
+FLOATS_PER_WEIGHT = 5  # the weight, its gradient, two moments, and the best so far
 VARIANTS = ("topk", "batchtopk", "matryoshka")
 SELECTIONS = ("auto", "float32", "bfloat16")
 
@@ -32,7 +33,9 @@ class TrainConfig:
     learning_rate: float = 3e-3
     warmup: float = 0.02  # share of the steps
     decay: float = 0.3  # share of the steps, at the end, linearly to zero
-    noise: float = 0.3  # norm of the noise added to an input, relative to the input's own
+    noise: float = (
+        0.3  # norm of the noise added to an input, relative to the input's; decays as the rate does
+    )
     dead_epochs: float = 1.0  # a latent that was in nobody's top k for so many epochs is dead
     seed: int = 0
     variant: str = "topk"
@@ -75,6 +78,11 @@ class TrainConfig:
             if word not in known:
                 raise TrainingError(f"{name} is '{word}'.", remedy=f"Choose one of {', '.join(known)}.")
 
+    def memory_bytes(self, width: int) -> int:
+        """What training takes besides the rows: weights, gradients, moments, the best weights, one batch."""
+        weights = 2 * self.n_latents * width + self.n_latents + width
+        return 4 * (FLOATS_PER_WEIGHT * weights + self.batch * (self.n_latents + 8 * width))
+
     def dead_after(self, n_rows: int) -> int:
         """Steps without firing after which a latent is dead."""
         return max(1, math.ceil(self.dead_epochs * n_rows / self.batch))
@@ -90,9 +98,18 @@ class TrainConfig:
 def learning_rate(config: TrainConfig, step: int, last: int | None = None) -> float:
     """Linear warm-up, constant, linear decay to zero at step `last`; `step` counts from 0."""
     warm = max(1.0, config.warmup * config.steps)
-    return config.learning_rate * min(1.0, (step + 1) / warm, ((last or config.steps) - step) / fall(config))
+    return config.learning_rate * min(1.0, (step + 1) / warm, _decay(config, step, last))
+
+
+def noise(config: TrainConfig, step: int, last: int | None = None) -> float:
+    """Relative norm of the noise: constant, and zero at the end, where the picks settle on clean inputs."""
+    return config.noise * _decay(config, step, last)
 
 
 def fall(config: TrainConfig) -> float:
     """Length of the decay in steps."""
     return max(1.0, config.decay * config.steps)
+
+
+def _decay(config: TrainConfig, step: int, last: int | None) -> float:
+    return min(1.0, ((last or config.steps) - step) / fall(config))

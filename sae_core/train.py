@@ -26,7 +26,7 @@ from sae_core.checkpoint import Log, Progress, State, load_checkpoint, save_chec
 from sae_core.errors import TrainingError
 from sae_core.metrics import RARE_DENSITY, blocks
 from sae_core.ranks import Ranks
-from sae_core.recipe import TrainConfig, fall, learning_rate
+from sae_core.recipe import TrainConfig, fall, learning_rate, noise
 from sae_core.sae import SAE
 from sae_core.variants import make_variant
 
@@ -375,14 +375,15 @@ class Trainer:
 
     def _noisy(self, x_BD: torch.Tensor, part: slice) -> torch.Tensor:
         """Each row moved along random signs: even as Gaussian noise, exact in length, a tenth of the cost."""
-        if self.config.noise == 0:
+        relative = noise(self.config, self.state.step, self.state.last)
+        if relative == 0:
             return x_BD
         width = x_BD.shape[1]
         rng = np.random.default_rng((self.config.seed, 2, self.state.step))
         bits = np.unpackbits(np.frombuffer(rng.bytes(math.ceil(self.batch * width / 8)), dtype=np.uint8))
         bits_BD = torch.from_numpy(bits[: self.batch * width].reshape(self.batch, width)[part])
         signs_BD = bits_BD.to(self.device, torch.float32).mul_(2).sub_(1)
-        lengths = x_BD.norm(dim=1, keepdim=True) * (self.config.noise / math.sqrt(width))
+        lengths = x_BD.norm(dim=1, keepdim=True) * (relative / math.sqrt(width))
         return torch.addcmul(x_BD, signs_BD, lengths)
 
     def _spread(self, error_BD: torch.Tensor) -> torch.Tensor:

@@ -20,7 +20,8 @@ LAYERS = (
     "families",
     "labels",
     "artifact",
-    "explorer grid",
+    "explorer fit",
+    "grid",
     "report",
     "build",
     "__init__",  # the door: names for the outside

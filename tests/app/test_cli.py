@@ -167,7 +167,7 @@ def test_embeddings_that_do_not_fit_are_refused(
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--latents", "32", "--k", "64"], "k=64 latents per row, but there are only 32"),
+        (["--latents", "32", "--k", "64"], "k=64 latents per row of 32"),
         (["--latents", "4000"], "fewer than the 4000 latents"),
         (["--latents", "many"], "--latents many is not a list of whole numbers"),
         (["--map", "title"], "--map title is not of the form"),

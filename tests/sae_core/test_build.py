@@ -20,7 +20,8 @@ import pytest
 
 from app.catalog import write_catalogue
 from sae_core import artifact
-from sae_core.build import BuildConfig, build, split, train_file
+from sae_core.build import BuildConfig, build
+from sae_core.fit import split, train_file
 from sae_core.corpus import Corpus
 from sae_core.errors import ArtifactError, BusyError, EmbeddingError, TrainingError
 from sae_core.explorer import Explorer
@@ -111,7 +112,7 @@ def test_other_embeddings_of_the_same_texts_are_trained_on_anew(
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"ks": (99,), "latents": (32,)}, "k=99 latents per row, but there are only 32"),
+        ({"ks": (99,), "latents": (32,)}, "k=99 latents per row of 32"),
         ({"latents": (4000,)}, "360 training rows are fewer than the 4000 latents"),
         ({"embeddings": None}, "neither an encoder nor a file"),
     ],

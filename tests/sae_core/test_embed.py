@@ -1,4 +1,4 @@
-"""Embedding: the bundled model, the cache that embeds nothing twice, and files of embeddings."""
+"""Embedding: the bundled model, and the cache that embeds nothing twice."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ import pytest
 from numpy.typing import NDArray
 
 from sae_core import embed
-from sae_core.embed import RowsError, embed_corpus, load_embedder, load_embeddings
+from sae_core.embed import RowsError, embed_corpus, load_embedder
 from sae_core.errors import EmbeddingError
 
 ROOT = Path(__file__).parents[2]
@@ -427,96 +427,6 @@ def test_a_cache_folder_that_cannot_be_made_is_a_sentence(tmp_path: Path) -> Non
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(EmbeddingError, match="cannot be written"):
         embed_corpus(corpus(3), Counting(), tmp_path / "file")
-
-
-# --- files of embeddings
-
-
-def saved(tmp_path: Path, array: NDArray[np.generic]) -> Path:
-    np.save(tmp_path / "x.npy", array, allow_pickle=True)
-    return tmp_path / "x.npy"
-
-
-@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, ">f4"])
-def test_embeddings_come_back_as_unit_float32_rows(tmp_path: Path, dtype: str) -> None:
-    x_MD = expected(corpus(20))
-    loaded = load_embeddings(saved(tmp_path, x_MD.astype(dtype)), 20)
-    assert loaded.dtype == np.float32
-    np.testing.assert_allclose(loaded, x_MD, atol=1e-3)
-    np.testing.assert_allclose(np.linalg.norm(loaded, axis=1), 1.0, atol=1e-6)
-
-
-@pytest.mark.parametrize("factor", [1e-9, 3.0, 1e30])
-def test_rows_of_another_length_are_scaled_and_this_is_said(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, factor: float
-) -> None:
-    x_MD = expected(corpus(20))
-    path = saved(tmp_path, x_MD * np.float32(factor))
-    np.testing.assert_allclose(load_embeddings(path, 20), x_MD, atol=1e-6)
-    assert "not of unit length" in caplog.text
-    caplog.clear()
-    load_embeddings(saved(tmp_path, x_MD.astype(np.float16)), 20)
-    assert caplog.text == ""
-
-
-def spoilt(value: float, row: int = 3) -> NDArray[np.float32]:
-    x_MD = expected(corpus(5))
-    x_MD[row] = value
-    return x_MD
-
-
-@pytest.mark.parametrize(
-    ("array", "message"),
-    [
-        (expected(corpus(4)), "4 rows for 5 documents"),
-        (expected(corpus(5))[:, :0], r"shape \(5, 0\)"),
-        (expected(corpus(5))[0], r"shape \(8,\)"),
-        (expected(corpus(5))[None], r"shape \(1, 5, 8\)"),
-        (np.float32(1.0), r"shape \(\)"),
-        (spoilt(np.nan), r"Row 3 .*NaN or infinity"),
-        (spoilt(np.inf, row=4), r"Row 4 .*NaN or infinity"),
-        (spoilt(0.0, row=0), r"Row 0 .*only zeros"),
-        (np.ones((5, 8), dtype=np.int64), "int64, not floating"),
-        (np.ones((5, 8), dtype=np.complex64), "complex64, not floating"),
-        (np.array([["a"] * 8] * 5, dtype=object), "cannot be read as a .npy file"),
-        (np.array([["a"] * 8] * 5), "not floating"),
-    ],
-)
-def test_embeddings_that_do_not_fit_are_refused_with_a_remedy(
-    tmp_path: Path, array: NDArray[np.generic], message: str
-) -> None:
-    with pytest.raises(EmbeddingError, match=message) as caught:
-        load_embeddings(saved(tmp_path, array), 5)
-    assert caught.value.remedy
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        b"",
-        b"id,title\n1,dust\n",
-        b"\x93NUMPY",
-        b"\x93NUMPY\x01\x00\x76\x00{'descr': '<f4', 'fortran_order': False, 'shape': (9007199254740992,)}\n",
-        b"\x93NUMPY\x01\x00\x08\x00{'descr'",
-        b"\x80\x04\x95\x05\x00\x00\x00\x00\x00\x00\x00K\x01.",
-    ],
-    ids=["empty", "csv", "magic only", "absurd shape", "torn header", "pickle"],
-)
-def test_a_file_that_is_no_npy_is_a_sentence(tmp_path: Path, content: bytes) -> None:
-    path = tmp_path / "x.npy"
-    path.write_bytes(content)
-    with pytest.raises(EmbeddingError, match="cannot be read") as caught:
-        load_embeddings(path, 5)
-    assert caught.value.remedy
-
-
-def test_a_truncated_npy_a_missing_one_a_folder_and_an_archive_are_sentences(tmp_path: Path) -> None:
-    path = saved(tmp_path, expected(corpus(5)))
-    path.write_bytes(path.read_bytes()[:-3])
-    np.savez(tmp_path / "x.npz", x=expected(corpus(5)))
-    for other in (path, tmp_path / "missing.npy", tmp_path, tmp_path / "x.npz"):
-        with pytest.raises(EmbeddingError, match=r"cannot be read|archive"):
-            load_embeddings(other, 5)
 
 
 # --- the benchmark
