@@ -1,6 +1,6 @@
 """The command line.
 
-`saefari demo | fetch | build | train | report | serve | doctor`.
+`saefari demo | fetch | build | train | encode | merge | report | serve | doctor`.
 """
 
 from __future__ import annotations
@@ -73,6 +73,15 @@ EmbedderSpec = Annotated[
 Backend = Annotated[str, typer.Option("--backend", help="Backend of the encoder: auto, torch, ...")]
 Stability = Annotated[
     bool, typer.Option(help="Train with a second seed too, and say which features come again.")
+]
+Grid = Annotated[
+    tuple[str, str] | None,
+    typer.Option(
+        "--grid",
+        metavar="k=8,16 n=512,1024",
+        help="Several SAEs in step over the same rows, one folder each: every k with every n. Without a "
+        "second seed.",
+    ),
 ]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
 
@@ -165,6 +174,7 @@ def train(  # noqa: PLR0917 (one argument for each option)
         int | None, typer.Option("--patience", min=1, help="Evaluations without progress before the decay.")
     ] = None,
     select: Annotated[str | None, typer.Option("--select", help="auto, float32 or bfloat16.")] = None,
+    grid: Grid = None,
     seed: Seed = 0,
     stability: Stability = True,  # noqa: FBT002
     resume: Annotated[bool, typer.Option("--resume", help="Go on with what OUT holds.")] = False,  # noqa: FBT002
@@ -172,7 +182,7 @@ def train(  # noqa: PLR0917 (one argument for each option)
     device: Device = "auto",
     quiet: Quiet = False,  # noqa: FBT002
 ) -> None:
-    """Train one SAE on embeddings. Interrupted, the same command goes on from the last checkpoint."""
+    """Train one SAE on embeddings, or a grid. Interrupted, the same command goes on where it was."""
     from app.scorecard import write_scorecard
     from sae_core import fit
 
@@ -181,6 +191,9 @@ def train(  # noqa: PLR0917 (one argument for each option)
         "noise": noise, "variant": variant, "retrieval": retrieval, "patience": patience, "select": select,
         "seed": seed,
     }  # fmt: skip
+    if grid is not None:
+        _train_grid(embeddings, out, grid, chosen, device, dry_run=dry_run, quiet=quiet)
+        return
     if dry_run:
         _print_plan(fit.plan(embeddings, device=device, **chosen), stability=stability)
         return
@@ -194,6 +207,40 @@ def train(  # noqa: PLR0917 (one argument for each option)
         f"{result['fvu_heldout']:.3f} held-out ({result['n_heldout']:,} rows)"
     )
     typer.echo(f"Scorecard: {write_scorecard(out)}")
+
+
+@app.command()
+def encode(
+    embeddings: Annotated[Path, typer.Argument(help="A .npy file of embeddings, a row for each document.")],
+    sae: Annotated[Path, typer.Option("--sae", help="The sae.safetensors of a training.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder of shards.")],
+    shard: Annotated[str, typer.Option("--shard", help="The part to encode, as 3/16; default: all.")] = "1/1",
+    quiet: Quiet = False,  # noqa: FBT002
+) -> None:
+    """Encode embeddings, whole or one shard of them. A shard that is complete is not done again."""
+    from sae_core.shards import Shard, encode_shard
+
+    part = Shard.parse(shard)
+    with Console(quiet=quiet).stage(f"Encoding shard {part}") as progress:
+        made = encode_shard(embeddings, sae, out, part, progress)
+    typer.echo(f"{made.path}: rows {made.rows[0]:,} to {made.rows[1]:,}. {made.note}".rstrip())
+
+
+@app.command()
+def merge(
+    folder: Annotated[Path, typer.Argument(help="Folder of shards.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder for the codes, by document and by feature.")],
+    quiet: Quiet = False,  # noqa: FBT002
+) -> None:
+    """Check every shard of a folder and put them together."""
+    from sae_core.shards import merge_shards
+
+    with Console(quiet=quiet).stage("Checking and merging shards") as progress:
+        codes = merge_shards(folder, out, progress)
+    typer.echo(
+        f"{out}: {codes.n_documents:,} documents, {codes.n_latents:,} latents, "
+        f"{len(codes.values):,} activations"
+    )
 
 
 @app.command()
@@ -321,6 +368,40 @@ def _build(
         **options,  # type: ignore[arg-type]
     )
     return build_collection(corpus, config, settings.home, Console(quiet=quiet), write_catalogue)
+
+
+def _train_grid(
+    embeddings: Path,
+    out: Path,
+    sizes: tuple[str, str],
+    chosen: dict[str, Any],
+    device: str,
+    *,
+    dry_run: bool,
+    quiet: bool,
+) -> None:
+    from app.grid import write_grid
+    from app.scorecard import write_scorecard
+    from sae_core import fit
+    from sae_core.grid import GridSizes, plan_grid, train_grid
+    from sae_core.report import grid_text
+
+    common = {name: value for name, value in chosen.items() if name not in {"n_latents", "k"}}
+    if chosen["n_latents"] is not None or chosen["k"] is not None:
+        raise SaefariError("--grid has the sizes; --latents and --k have others.", remedy="Leave those out.")
+    plan = plan_grid(embeddings, GridSizes.parse(sizes), **common)
+    typer.echo(f"{len(plan.configs)} SAEs: {', '.join(plan.configs)}")
+    typer.echo(f"About {plan.memory / 2**20:,.0f} MiB of memory besides the rows, which stay on disk")
+    if dry_run:
+        seconds = sum(fit.probe(plan.material, config, device).seconds for config in plan.configs.values())
+        typer.echo(f"About {seconds:,.0f} s by a probe of ten steps of each")
+        return
+    result = train_grid(plan, out, Console(quiet=quiet), device=device)
+    for member in result.members:
+        write_scorecard(out / member.name)
+    write_grid(result, out)
+    typer.echo(f"\n{grid_text(result)}")
+    typer.echo(f"Table and picture: {out / 'grid.html'}, {out / 'grid.svg'}")
 
 
 def _print_plan(plan: Plan, *, stability: bool) -> None:

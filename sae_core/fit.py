@@ -122,9 +122,14 @@ def train_file(
 
 
 def plan(embeddings: Path, *, device: str = "auto", **chosen: Any) -> Plan:
-    """What training would take: size and memory, and the time by a probe of ten steps on these rows."""
+    """What training on the rows of a file would take."""
     material = Material.open(embeddings, chosen.get("seed") or 0)
     config = TrainConfig.for_corpus(*material.train_MD.shape, **chosen)
+    return probe(material, config, device)
+
+
+def probe(material: Material, config: TrainConfig, device: str) -> Plan:
+    """What a training would take: size and memory, and the time by ten steps on these rows."""
     config.check(len(material.train_MD))
     trainer = Trainer(material.train_MD, config, device)
     seconds = []

@@ -9,22 +9,27 @@ from __future__ import annotations
 
 import json
 import re
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from sae_core import artifact
+from sae_core.checkpoint import read_identity
 from sae_core.errors import TrainingError
 from sae_core.files import explain_write_errors
+from sae_core.fit import RECORD_FILE, SAE_FILE, Material, finish
 from sae_core.powerlaw import Point, PowerLaws, power_laws
 from sae_core.recipe import TrainConfig
+from sae_core.train import Run
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from sae_core.fit import Console, Report
+
 FORM = "Write --grid k=8,16,32 n=1536,3072."
-FLOATS_PER_WEIGHT = 5  # the weight, its gradient, two moments, and the best so far
+CHECKPOINT_SECONDS = 20.0  # between the checkpoints of all members, as of one run
 MAX_SIZE = 10_000_000
 
 
@@ -53,6 +58,20 @@ class GridSizes:
 
     def __len__(self) -> int:
         return len(self.ks) * len(self.latents)
+
+
+@dataclass(frozen=True)
+class GridPlan:
+    """Rows, and every SAE that is to be trained on them."""
+
+    material: Material
+    configs: dict[str, TrainConfig]  # by name, by k, then by n
+
+    @property
+    def memory(self) -> int:
+        """Bytes that training all of them takes at once, besides the rows."""
+        width = self.material.x_MD.shape[1]
+        return sum(config.memory_bytes(width) for config in self.configs.values())
 
 
 @dataclass(frozen=True)
@@ -102,6 +121,9 @@ class Advancing(Protocol):
         """Make one step."""
 
 
+R = TypeVar("R", bound=Advancing)
+
+
 def member_configs(sizes: GridSizes, n_rows: int, width: int, **chosen: Any) -> dict[str, TrainConfig]:
     """The configuration of every member by its name, by k, then by n; other choices are common to all.
 
@@ -124,61 +146,113 @@ def member_configs(sizes: GridSizes, n_rows: int, width: int, **chosen: Any) -> 
     return configs
 
 
-def memory_bytes(configs: Mapping[str, TrainConfig], width: int) -> int:
-    """What training all of them at once takes: weights, moments, gradients, best weights, pre-activations."""
-    return sum(
-        4 * FLOATS_PER_WEIGHT * (2 * config.n_latents * width + config.n_latents + width)
-        + 4 * config.batch * config.n_latents
-        for config in configs.values()
-    )
+def plan_grid(embeddings: Path, sizes: GridSizes, **chosen: Any) -> GridPlan:
+    """Check the rows of a file and every size; raises what `Material.open` and `member_configs` do."""
+    material = Material.open(embeddings, chosen.get("seed") or 0)
+    return GridPlan(material, member_configs(sizes, *material.train_MD.shape, **chosen))
+
+
+def train_grid(plan: GridPlan, folder: Path, console: Console, *, device: str = "auto") -> GridResult:
+    """Train all members of a grid, each in `folder` / its name, going on with what was begun there.
+
+    Raises `TrainingError`, before anything is trained, if a member's folder holds the training of another
+    configuration or of other rows, and `BusyError` if another process works in one of them.
+    """
+    material, configs = plan.material, plan.configs
+
+    def open_run(config: TrainConfig, where: Path) -> Run:
+        return Run(
+            material.train_MD,
+            material.heldout_HD,
+            config,
+            where,
+            data_hash=material.data_hash,
+            device=device,
+            # All together are written as often as one run alone would be.
+            checkpoint_seconds=CHECKPOINT_SECONDS * len(configs),
+        )
+
+    with explain_write_errors(folder), locked_members(folder, configs):
+        _refuse_others(folder, configs, material.data_hash)
+        with console.stage(f"Training {len(configs)} SAEs") as report:
+            train_together(
+                configs,
+                folder,
+                data=material.data_hash,
+                open_run=open_run,
+                finish=lambda run, where: finish(run, run.finish(), material, where),
+                report=report,
+            )
+        return read_grid(configs, folder, material.x_MD.shape[1])
+
+
+@contextmanager
+def locked_members(folder: Path, configs: Mapping[str, TrainConfig]) -> Iterator[None]:
+    """Hold the locks of a grid's folder and of its members' folders."""
+    with ExitStack() as stack:
+        stack.enter_context(artifact.locked(folder))
+        for name in configs:
+            stack.enter_context(artifact.locked(folder / name))
+        yield
 
 
 def is_finished(folder: Path, config: TrainConfig, data: str) -> bool:
     """Whether `folder` holds the finished training of this configuration on these rows."""
-    record = _read_record(folder)
-    return (
-        record is not None
-        and record.get("config") == json.loads(json.dumps(asdict(config)))
-        and record.get("data") == data
-        and (folder / "sae.safetensors").is_file()
-    )
+    record = _read_record(folder) or {}
+    is_same = identity_of(config, data) == {name: record.get(name) for name in ("config", "data")}
+    return is_same and (folder / SAE_FILE).is_file()
 
 
-def train_grid(
+def train_together(
     configs: Mapping[str, TrainConfig],
     folder: Path,
     *,
     data: str,
-    width: int,
-    open_run: Callable[[TrainConfig, Path], Advancing],
-    finish: Callable[[Advancing, Path], None],
-    report: Callable[[int, int, str], None],
-) -> GridResult:
-    """Train every member that is not finished, each in `folder` / its name; the table of all of them.
+    open_run: Callable[[TrainConfig, Path], R],
+    finish: Callable[[R, Path], object],
+    report: Report,
+) -> None:
+    """Train every member that is not finished.
 
     Those that are furthest behind make the next step, so that all are at the same rows sooner or later.
     `open_run` begins or resumes the training of a configuration in a folder; `finish` writes its SAE and its
-    `training.json` there. `report` is told the steps made, those of all members, and a word.
+    record there. `report` is told the steps made, those of all members, and a few words.
     """
-    with ExitStack() as stack, explain_write_errors(folder):
-        stack.enter_context(artifact.locked(folder))
-        for name in configs:
-            stack.enter_context(artifact.locked(folder / name))
-        waiting = {
-            name: config for name, config in configs.items() if not is_finished(folder / name, config, data)
-        }
-        runs = {name: open_run(config, folder / name) for name, config in waiting.items()}
-        n_steps = sum(config.steps for config in configs.values())
-        while runs:
-            behind = min(run.step for run in runs.values())
-            for name in [name for name, run in runs.items() if run.step == behind]:
-                if not runs[name].is_done:
-                    runs[name].advance()
-                if runs[name].is_done:  # its memory goes with it
-                    finish(runs.pop(name), folder / name)
-            n_left = sum(configs[name].steps - run.step for name, run in runs.items())
-            report(n_steps - n_left, n_steps, f"{len(runs)} to go, the last at step {behind + 1:,}")
-    return read_grid(configs, folder, width)
+    runs = {
+        name: open_run(config, folder / name)
+        for name, config in configs.items()
+        if not is_finished(folder / name, config, data)
+    }
+    n_steps = sum(config.steps for config in configs.values())
+    while runs:
+        behind = min(run.step for run in runs.values())
+        for name in [name for name, run in runs.items() if run.step == behind]:
+            if not runs[name].is_done:
+                runs[name].advance()
+            n_made = n_steps - sum(configs[other].steps - run.step for other, run in runs.items())
+            report(n_made, n_steps, f"{len(runs)} to go, the last at step {behind + 1:,}")
+            if runs[name].is_done:
+                report(n_made, n_steps, f"measuring {name}")
+                finish(runs.pop(name), folder / name)  # its memory goes with it
+
+
+def _refuse_others(folder: Path, configs: Mapping[str, TrainConfig], data: str) -> None:
+    """Never write over the training of something else."""
+    found = {name: read_identity(folder / name) for name in configs}
+    others = [
+        name
+        for name, identity in found.items()
+        if identity is not None
+        and identity_of(configs[name], data) != {k: identity.get(k) for k in ("config", "data")}
+    ]
+    if others:
+        what = f"{folder} holds trainings of another configuration or of other rows: {', '.join(others)}."
+        raise TrainingError(what, remedy="Choose another folder with --out, or remove those.")
+
+
+def identity_of(config: TrainConfig, data: str) -> dict[str, Any]:
+    """What makes two trainings the same one, as it reads in their records."""
+    return {"config": json.loads(json.dumps(asdict(config))), "data": data}
 
 
 def read_grid(configs: Mapping[str, TrainConfig], folder: Path, width: int) -> GridResult:
@@ -228,7 +302,7 @@ def _sizes(part: str, text: str) -> tuple[int, ...]:
 def _read_record(folder: Path) -> dict[str, Any] | None:
     """The record of a finished training, or None if there is none that can be used."""
     try:
-        record = json.loads((folder / "training.json").read_text(encoding="utf-8"))
+        record = json.loads((folder / RECORD_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
     is_whole = isinstance(record, dict) and {"config", "data", "metrics"} <= record.keys()

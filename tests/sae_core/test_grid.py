@@ -7,13 +7,29 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from sae_core import artifact
+from sae_core.checkpoint import read_log, save_checkpoint
 from sae_core.errors import BusyError, TrainingError
-from sae_core.grid import GridResult, GridSizes, is_finished, member_configs, memory_bytes, train_grid
+from sae_core.fit import train_file
+from sae_core.grid import (
+    GridResult,
+    GridSizes,
+    is_finished,
+    locked_members,
+    member_configs,
+    plan_grid,
+    read_grid,
+    train_grid,
+    train_together,
+)
 from sae_core.recipe import TrainConfig
 from sae_core.report import grid_json, grid_text
+from sae_core.sae import SAE
+from sae_core.train import Run
+from tests import planted as truth
 
 SIZES = GridSizes((2, 4), (16, 32, 64))
 DATA = "da" * 32
@@ -60,15 +76,17 @@ class Bench:
         self, sizes: GridSizes = SIZES, *, stop_at: int = -1, data: str = DATA, **chosen: Any
     ) -> GridResult:
         self.made, self.finished, self.reports = [], [], []
-        return train_grid(
-            member_configs(sizes, 1000, WIDTH, **{"steps": 7, **chosen}),
-            self.folder,
-            data=data,
-            width=WIDTH,
-            open_run=lambda config, folder: Counting(config, folder, self.made, stop_at),
-            finish=lambda run, folder: self.finish(run, folder, data),  # type: ignore[arg-type]
-            report=lambda done, total, _word: self.reports.append((done, total)),
-        )
+        configs = member_configs(sizes, 1000, WIDTH, **{"steps": 7, **chosen})
+        with locked_members(self.folder, configs):
+            train_together(
+                configs,
+                self.folder,
+                data=data,
+                open_run=lambda config, folder: Counting(config, folder, self.made, stop_at),
+                finish=lambda run, folder: self.finish(run, folder, data),
+                report=lambda done, total, _words="": self.reports.append((done, total)),
+            )
+        return read_grid(configs, self.folder, WIDTH)
 
     def finish(self, run: Counting, folder: Path, data: str) -> None:
         k, n = run.config.k, run.config.n_latents
@@ -138,12 +156,10 @@ def test_members_that_cannot_be_trained_are_all_named_before_anything_starts() -
     assert "Leave those sizes out" in message
 
 
-def test_the_memory_is_that_of_all_members() -> None:
-    small, large = (member_configs(GridSizes((2,), (n,)), 1000, 100, batch=32) for n in (64, 512))
-    both = member_configs(GridSizes((2,), (64, 512)), 1000, 100, batch=32)
-    assert memory_bytes(both, 100) == memory_bytes(small, 100) + memory_bytes(large, 100)
-    # Two matrices of 512 x 100 floats and the biases, five times, and a batch of pre-activations.
-    assert memory_bytes(large, 100) == 4 * (5 * (2 * 512 * 100 + 512 + 100) + 32 * 512)
+def test_the_memory_is_that_of_all_members(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", truth.PlantedEmbedder().embed(["x", "y"] * 400))
+    memory = [plan_grid(tmp_path / "x.npy", GridSizes((2,), n)).memory for n in ((64,), (512,), (64, 512))]
+    assert memory[2] == memory[0] + memory[1] > 5 * 4 * 2 * 576 * truth.WIDTH
 
 
 # --- in step --------------------------------------------------------------------------------------
@@ -154,7 +170,9 @@ def test_members_go_in_step_and_end_together(bench: Bench) -> None:
     names = [member.name for member in result.members]
     assert bench.made == [(name, step) for step in range(1, 8) for name in names]
     assert bench.finished == names
-    assert bench.reports == [(6 * step, 42) for step in range(1, 8)]
+    assert [done for done, _ in bench.reports][:4] == [1, 2, 3, 4]
+    assert bench.reports == sorted(bench.reports)
+    assert bench.reports[-1] == (42, 42)
 
 
 def test_after_a_stop_those_behind_catch_up_and_all_end(bench: Bench) -> None:
@@ -171,7 +189,7 @@ def test_what_is_finished_is_not_trained_again(bench: Bench) -> None:
     bench.run(GridSizes((2,), (16, 32)))
     result = bench.run()
     assert bench.finished == ["k2-n64", "k4-n16", "k4-n32", "k4-n64"]
-    assert bench.reports[0] == (14 + 4, 42)
+    assert bench.reports[0] == (14 + 1, 42)
     assert len(result.members) == 6
     again = bench.run()
     assert bench.made == []
@@ -210,6 +228,67 @@ def test_a_folder_that_another_writes_is_left_alone(bench: Bench, where: str) ->
     with artifact.locked(bench.folder / where), pytest.raises(BusyError):
         bench.run()
     assert bench.made == []
+
+
+# --- real runs ------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def embeddings(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("rows") / "x.npy"
+    np.save(path, truth.PlantedEmbedder().embed([document.text for document in truth.documents(600)]))
+    return path
+
+
+def trained(embeddings: Path, folder: Path, sizes: GridSizes, **chosen: Any) -> GridResult:
+    plan = plan_grid(embeddings, sizes, **{"steps": 40, **chosen})
+    return train_grid(plan, folder, truth.SilentConsole(), device="cpu")
+
+
+def test_a_member_is_the_sae_that_the_same_training_alone_gives(embeddings: Path, tmp_path: Path) -> None:
+    """In step with others, or not: the same weights to the bit."""
+    result = trained(embeddings, tmp_path / "grid", GridSizes((2, 4), (32, 64)))
+    alone: dict[str, Any] = {"n_latents": 64, "k": 4, "steps": 40, "device": "cpu", "stability": False}
+    scores = train_file(embeddings, tmp_path / "alone", truth.SilentConsole(), **alone)
+    member = next(member for member in result.members if member.name == "k4-n64")
+    assert member.fvu_heldout == scores["fvu_heldout"]
+    both = [SAE.load(tmp_path / where / "sae.safetensors") for where in ("grid/k4-n64", "alone")]
+    assert both[0].fingerprint() == both[1].fingerprint()
+    assert len(read_log(tmp_path / "grid" / "k4-n64")) == len(read_log(tmp_path / "alone"))
+
+
+def test_a_real_grid_goes_on_where_it_was_stopped(
+    embeddings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = GridSizes((2, 4), (32,))
+    whole = trained(embeddings, tmp_path / "whole", sizes)
+    advance, steps = Run.advance, 0
+
+    def stopping(run: Run) -> None:
+        nonlocal steps
+        steps += 1
+        if steps > 50:
+            raise Stopped
+        advance(run)
+        save_checkpoint(run.folder, run.trainer.snapshot(), run._identity)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "advance", stopping)
+        with pytest.raises(Stopped):
+            trained(embeddings, tmp_path / "stopped", sizes)
+    assert trained(embeddings, tmp_path / "stopped", sizes) == whole
+    for name in ("k2-n32", "k4-n32"):
+        both = [SAE.load(tmp_path / where / name / "sae.safetensors") for where in ("whole", "stopped")]
+        assert both[0].fingerprint() == both[1].fingerprint()
+
+
+def test_trainings_of_something_else_are_not_written_over(embeddings: Path, tmp_path: Path) -> None:
+    trained(embeddings, tmp_path / "grid", GridSizes((2,), (32,)))
+    before = (tmp_path / "grid" / "k2-n32" / "sae.safetensors").read_bytes()
+    with pytest.raises(TrainingError, match="another configuration or of other rows: k2-n32"):
+        trained(embeddings, tmp_path / "grid", GridSizes((2, 4), (32,)), steps=41)
+    assert (tmp_path / "grid" / "k2-n32" / "sae.safetensors").read_bytes() == before
+    assert not (tmp_path / "grid" / "k4-n32" / "training.json").exists()
 
 
 # --- results --------------------------------------------------------------------------------------
