@@ -10,12 +10,13 @@ OTHER := $(if $(filter gpu,$(HARDWARE)),cpu,gpu)
 INSTALLED := $(VENV)/.installed-$(HARDWARE)
 INSTALLED_DEV := $(VENV)/.installed-dev-$(HARDWARE)
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+PEERS := $(basename $(notdir $(wildcard benchmarks/peers/*.txt)))
 # The two faiss packages install the same folder, so the other one leaves first.
 FORGET_OTHER = @rm -f $(VENV)/.installed-*; $(BIN)/python -m pip uninstall -qqy faiss-$(OTHER) 2>/dev/null
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install install-dev demo serve test test-browser-needs check format bench clean
+.PHONY: help install install-dev demo serve test test-browser-needs check format bench peers clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -39,12 +40,14 @@ format: install-dev ## let ruff lay out the code and mend what it safely can
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-bench: install-dev ## run every benchmark; each ends with one line of JSON
+bench: install-dev ## run every benchmark (an hour and more); each ends with one line of JSON
 	@set -e; for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python "$$script"; done
 
-clean: ## remove caches and what was built, except .venv and .saefari
+peers: $(PEERS:%=.peers/%/.installed) ## install the other trainers that the training benchmarks compare with
+
+clean: ## remove caches and what was built, except .venv, .peers and .saefari
 	@rm -rf build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis test-results
-	@find . -path ./$(VENV) -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
+	@find . -path ./$(VENV) -prune -o -path ./.peers -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
 
 install: $(INSTALLED)
 
@@ -68,6 +71,15 @@ $(INSTALLED_DEV): $(VENV)/.made pyproject.toml constraints.txt
 	$(FORGET_OTHER)
 	@$(PIP) --editable '.[$(HARDWARE),dev]'
 	@touch $(INSTALLED) $@
+
+# Each in an environment of its own. torchvision comes with one of them, and where it was not built for the torch
+# that is installed, importing that peer fails; nobody here needs it.
+.peers/%/.installed: benchmarks/peers/%.txt
+	@echo "Installing $* into .peers/$*; this takes a few minutes."
+	@$(PYTHON) -m venv --clear .peers/$*
+	@.peers/$*/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --requirement $<
+	@.peers/$*/bin/python -m pip uninstall -qqy torchvision 2>/dev/null
+	@touch $@
 
 # The browser tests drive a Chromium of the system. Root may install it; anybody else is told by the tests.
 test-browser-needs:

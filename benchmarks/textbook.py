@@ -5,19 +5,17 @@
 
 The k values are scattered into rows of zeros, and the decoder multiplies all n columns. AuxK runs in every
 step, whether or not a latent is dead, and the reconstruction from 4k latents is made and differentiated with
-coefficient 0. That is one encoder and three decoders forward, eight more products backward: twelve products of
-batch x n x d. Written for the comparison; as a script it trains on embeddings and prints its error. Last line:
-one JSON object.
+coefficient 0. That is one encoder and three decoders forward, and eight products backward: twelve products
+of batch x n x d. Written for the comparison; as a script it trains on abstracts and prints its error. Last
+line: one JSON object.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import sys
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,7 +24,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+from benchmarks.peers.contestant import batches
+from benchmarks.peers.rows import abstracts
 
 AUX_WEIGHT = 1 / 32
 MULTI_WEIGHT = 0.0  # the authors' setting: the branch is computed all the same
@@ -38,9 +37,9 @@ MEDIAN_ROWS = 10_000
 class Textbook:
     """Weights, Adam and dead-latent counts of a run; `step` is one update on a batch of rows.
 
-    `weights` are `W_enc_ND`, `W_dec_ND`, `b_enc_N`, `b_dec_D`, float32; they are copied. A latent is dead when
-    it was in nobody's top k for more than `dead_after` steps. `multi_k=False` leaves out the branch that adds
-    nothing to the gradient.
+    `weights` are `W_enc_ND`, `W_dec_ND`, `b_enc_N`, `b_dec_D`, float32; they are copied. A latent is dead
+    when it was in nobody's top k for more than `dead_after` steps. `multi_k=False` leaves out the branch that
+    adds nothing to the gradient.
     """
 
     def __init__(
@@ -116,12 +115,15 @@ class Textbook:
         if self.k_multi is not None:
             multi_BD = self.decoder(self._keep(pre_BN, self.k_multi)[0]) + self.b_dec_D
             loss = loss + MULTI_WEIGHT * normalised_error(multi_BD, x_BD)
-        self.silent_N += 1
-        self.silent_N[indices_BK.unique()] = 0
-        dead_N = (self.silent_N > self.dead_after).float()
-        guess_BD = self.decoder(self._keep(pre_BN * dead_N, self.k_aux)[0])
+        guess_BD = self.decoder(self._keep(pre_BN * self._count_dead(indices_BK), self.k_aux)[0])
         error_BD = x_BD - reconstruction_BD.detach()
         return loss + AUX_WEIGHT * normalised_error(guess_BD, error_BD), batch_fvu.detach()
+
+    def _count_dead(self, indices_BK: Tensor) -> Tensor:
+        """1 for each dead latent, else 0, (N,); one that is picked in this batch is alive again."""
+        self.silent_N += 1
+        self.silent_N[indices_BK.unique()] = 0  # type: ignore[no-untyped-call]
+        return (self.silent_N > self.dead_after).float()
 
     def _remove_gradient_along_directions(self) -> None:
         weight_DN, grad_DN = self.decoder.weight.detach(), self.decoder.weight.grad
@@ -133,3 +135,27 @@ def normalised_error(guess_BD: Tensor, target_BD: Tensor) -> Tensor:
     """Squared error over that of the mean row of the batch."""
     mean_BD = target_BD.mean(dim=0, keepdim=True).expand_as(target_BD)
     return mse_loss(guess_BD, target_BD) / mse_loss(mean_BD, target_BD)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--latents", type=int, default=1024, help="(1024)")
+    parser.add_argument("--k", type=int, default=16, help="(16)")
+    parser.add_argument("--steps", type=int, default=60, help="of 1024 rows each (60)")
+    parser.add_argument("--rows", type=int, default=20_000, help="(20,000)")
+    arguments = parser.parse_args()
+    rows_MD, source = abstracts(arguments.rows)
+    x_MD = torch.from_numpy(rows_MD)
+    print(f"{len(x_MD):,} rows of {source}, n {arguments.latents}, k {arguments.k}")
+    textbook = Textbook.fresh(x_MD, arguments.latents, arguments.k)
+    began, fvu = time.perf_counter(), float("nan")
+    for step, x_BD in zip(range(1, arguments.steps + 1), batches(x_MD, 1024, seed=0), strict=False):
+        fvu = textbook.step(x_BD)
+        if step % 20 == 0 or step == arguments.steps:
+            print(f"step {step}: FVU of the batch {fvu:.4f}")
+    seconds = (time.perf_counter() - began) / arguments.steps
+    print(json.dumps({"benchmark": "textbook", **vars(arguments), "fvu": fvu, "seconds_per_step": seconds}))
+
+
+if __name__ == "__main__":
+    main()

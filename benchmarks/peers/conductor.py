@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +39,10 @@ class Entry:
         return self.module not in {"ours", "paper", "floors"}
 
     @property
+    def is_peer_with_adam(self) -> bool:
+        return self.is_peer and self.keeps_adam
+
+    @property
     def python(self) -> Path:
         """The interpreter of its environment; the modules of peers are named as their environments."""
         return ENVIRONMENTS / self.module / "bin/python" if self.is_peer else Path(sys.executable)
@@ -61,7 +67,7 @@ FLOORS = {
 
 
 class ContestantError(Exception):
-    """A contestant's process ended before it was told to; the text is the last of what it printed."""
+    """A contestant's process ended before it was told to; the text is the error that it printed."""
 
 
 @dataclass(frozen=True)
@@ -74,12 +80,18 @@ class Timing:
 
 
 class Player:
-    """A contestant in its process; a context, at the end of which the process is gone."""
+    """A contestant in its process; a context, at the beginning of which it is ready, at the end gone.
+
+    Several can be made before the first is asked whether it is `ready`: they prepare at the same time. Raises
+    `FileNotFoundError` if there is no environment, and `ContestantError` as soon as the process has failed.
+    """
 
     def __init__(self, entry: Entry, task: Task) -> None:
+        if not entry.python.exists():
+            raise FileNotFoundError(entry.python)
         arguments = [json.dumps(part) for part in (entry.module, entry.name, entry.options, asdict(task))]
         quiet = {"WANDB_MODE": "disabled", "HF_HUB_OFFLINE": "1", "TQDM_DISABLE": "1"}
-        self._errors = tempfile.TemporaryFile()
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 (closed with the process)
         self._process = subprocess.Popen(
             [entry.python, "-m", "benchmarks.peers.worker", *arguments],
             cwd=ROOT,
@@ -89,12 +101,12 @@ class Player:
             stderr=self._errors,
             text=True,
         )
-        try:
-            self.about = self._listen()
-            self._listen()  # the first pause: everything is made, and no step has been
-        except BaseException:
-            self.close()
-            raise
+        self.about: dict[str, Any] = {}
+
+    def ready(self) -> None:
+        """Wait until everything is made; no step has been made then."""
+        self.about = self._listen()
+        self._listen()  # the pause before the first step
 
     def step(self, steps: int = 1) -> Timing:
         """Make so many steps, never more in all than were planned."""
@@ -113,7 +125,8 @@ class Player:
         """End the process: it leaves its loop when the pipe is closed."""
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:
-                pipe.close()
+                with contextlib.suppress(BrokenPipeError):
+                    pipe.close()
         try:
             self._process.wait(timeout=10)
         except subprocess.TimeoutExpired:
@@ -121,7 +134,12 @@ class Player:
             self._process.wait()
         self._errors.close()
 
-    def __enter__(self) -> Player:
+    def __enter__(self) -> Self:
+        try:
+            self.ready()
+        except BaseException:
+            self.close()
+            raise
         return self
 
     def __exit__(
@@ -131,8 +149,9 @@ class Player:
 
     def _ask(self, command: dict[str, Any]) -> dict[str, Any]:
         assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps(command) + "\n")
-        self._process.stdin.flush()
+        with contextlib.suppress(BrokenPipeError):  # then there is no answer either, and a reason to read
+            self._process.stdin.write(json.dumps(command) + "\n")
+            self._process.stdin.flush()
         return self._listen()
 
     def _listen(self) -> dict[str, Any]:
@@ -141,6 +160,7 @@ class Player:
         if not line:
             self._errors.seek(0)
             said = self._errors.read().decode(errors="replace").strip().splitlines()
-            raise ContestantError(said[-1] if said else "it ended without a word")
+            reasons = [line for line in said if re.match(r"\w+(Error|Exception)\b", line)] or said
+            raise ContestantError(reasons[-1] if reasons else "it ended without a word")
         answer: dict[str, Any] = json.loads(line)
         return answer

@@ -1,4 +1,4 @@
-"""What every trainer of the comparison is given and can be asked: the same for ours, the paper's and the peers'.
+"""What every trainer of the comparison is given, and can be asked: ours, the paper's and the peers' alike.
 
 A module of this folder wraps one package, calls its own training code, and is imported only in that package's
 environment. Nothing here imports Saefari, which those environments do not have.

@@ -19,8 +19,15 @@ class Ours:
 
     def __init__(self, task: Task, select: str = "auto") -> None:
         rows_MD = task.load().numpy()
-        sizes = {"n_latents": task.n_latents, "k": task.k, "steps": task.steps, "batch": task.batch}
-        config = TrainConfig.for_corpus(*rows_MD.shape, **sizes, select=select, seed=task.seed)
+        config = TrainConfig.for_corpus(
+            *rows_MD.shape,
+            n_latents=task.n_latents,
+            k=task.k,
+            steps=task.steps,
+            batch=task.batch,
+            select=select,
+            seed=task.seed,
+        )
         config.check(len(rows_MD))
         self.batch, self._steps = config.batch, config.steps
         self._trainer = Trainer(rows_MD, config, device="cpu")

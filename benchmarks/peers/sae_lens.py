@@ -15,7 +15,11 @@ from benchmarks.peers.contestant import Task, batches
 
 
 class SAELens:
-    """Adam 3e-4 constant, batch 4096. `sparse` is its option for activations as sparse tensors."""
+    """Adam 3e-4 constant, batch 4096.
+
+    `sparse` is its option for activations as sparse tensors. On a CPU torch cannot differentiate them
+    together with the rescaling by decoder norms, which is the default; with this option it is switched off.
+    """
 
     def __init__(self, task: Task, *, sparse: bool = False) -> None:
         self.version, self.batch = version("sae-lens"), task.batch or 4096
@@ -23,7 +27,11 @@ class SAELens:
         rows_MD = task.load()
         self._sae = TopKTrainingSAE(
             TopKTrainingSAEConfig(
-                d_in=rows_MD.shape[1], d_sae=task.n_latents, k=task.k, use_sparse_activations=sparse
+                d_in=rows_MD.shape[1],
+                d_sae=task.n_latents,
+                k=task.k,
+                use_sparse_activations=sparse,
+                rescale_acts_by_decoder_norm=not sparse,
             )
         )
         self._config = SAETrainerConfig(

@@ -25,7 +25,7 @@ class LookUp(nn.Module):
 
     def __init__(self, rows_MD: Tensor) -> None:
         super().__init__()
-        self.register_buffer("rows_MD", rows_MD)
+        self._rows_MD = rows_MD
         self.rows = nn.Identity()
         self.device = torch.device("cpu")
         self.dummy_inputs = {"input_ids": torch.zeros((1, 1), dtype=torch.long)}
@@ -38,7 +38,7 @@ class LookUp(nn.Module):
     def forward(self, input_ids: Tensor) -> Tensor:
         if self.between is not None:
             self.between()
-        states: Tensor = self.rows(self.rows_MD[input_ids].float())
+        states: Tensor = self.rows(self._rows_MD[input_ids].float())
         return states
 
 

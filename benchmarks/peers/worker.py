@@ -21,8 +21,8 @@ from benchmarks.peers.contestant import Contestant, Task
 ROWS_PER_BLOCK = 2048
 
 
-class Enough(Exception):  # noqa: N818 (not an error: the conductor has closed the pipe)
-    """Raised inside a package's training loop to leave it."""
+class Enough(Exception):
+    """The conductor has closed the pipe; raised inside a package's training loop to leave it."""
 
 
 class Worker:
