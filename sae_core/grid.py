@@ -29,7 +29,9 @@ if TYPE_CHECKING:
     from sae_core.fit import Console, Report
 
 FORM = "Write --grid k=8,16,32 n=1536,3072."
-CHECKPOINT_SECONDS = 20.0  # between the checkpoints of all members, as of one run
+CHECKPOINT_SECONDS = 20.0  # at least, between the checkpoints of a member
+CHECKPOINT_SHARE = 0.05  # of the time, at most, goes into writing them
+BYTES_PER_SECOND = 100e6  # that a slow disk takes
 MAX_SIZE = 10_000_000
 
 
@@ -72,6 +74,11 @@ class GridPlan:
         """Bytes that training all of them takes at once, besides the rows."""
         width = self.material.x_MD.shape[1]
         return sum(config.memory_bytes(width) for config in self.configs.values())
+
+    @property
+    def checkpoint_seconds(self) -> float:
+        """Between two checkpoints of a member: they are many, and all are written."""
+        return max(CHECKPOINT_SECONDS, self.memory / BYTES_PER_SECOND / CHECKPOINT_SHARE)
 
 
 @dataclass(frozen=True)
@@ -168,8 +175,7 @@ def train_grid(plan: GridPlan, folder: Path, console: Console, *, device: str = 
             where,
             data_hash=material.data_hash,
             device=device,
-            # All together are written as often as one run alone would be.
-            checkpoint_seconds=CHECKPOINT_SECONDS * len(configs),
+            checkpoint_seconds=plan.checkpoint_seconds,
         )
 
     with explain_write_errors(folder), locked_members(folder, configs):

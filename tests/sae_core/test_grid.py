@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -160,6 +160,14 @@ def test_the_memory_is_that_of_all_members(tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", truth.PlantedEmbedder().embed(["x", "y"] * 400))
     memory = [plan_grid(tmp_path / "x.npy", GridSizes((2,), n)).memory for n in ((64,), (512,), (64, 512))]
     assert memory[2] == memory[0] + memory[1] > 5 * 4 * 2 * 576 * truth.WIDTH
+
+
+def test_large_grids_are_written_less_often(embeddings: Path) -> None:
+    plan = plan_grid(embeddings, GridSizes((2,), (64,)))
+    assert plan.checkpoint_seconds == 20
+    large = TrainConfig(n_latents=12_288, k=64, steps=100)
+    many = replace(plan, configs={str(i): large for i in range(64)})
+    assert many.checkpoint_seconds == pytest.approx(many.memory / 1e8 / 0.05)
 
 
 # --- in step --------------------------------------------------------------------------------------
