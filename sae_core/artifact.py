@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sae_core.errors import ArtifactError, BusyError, NotFoundError
-from sae_core.files import sync_folder, write_atomic
+from sae_core.files import find_damage, sha256_of, sync_folder, write_atomic
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -50,14 +50,17 @@ class FileCheck:
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Hold a folder's lock; `BusyError` if another process has it. The lock ends with the process."""
+def locked(folder: Path, part: str = "") -> Iterator[None]:
+    """Hold the lock of a folder, or of one part of it; `BusyError` if another process has it.
+
+    The lock ends with the process.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as file:
+    with (folder / (f".{part}.lock" if part else ".lock")).open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            what = f"{folder} is being written by another process."
+            what = f"{folder / part} is being written by another process."
             raise BusyError(what, remedy="Wait for it to end, or stop it, then try again.") from error
         yield
 
@@ -128,14 +131,7 @@ def check(folder: Path) -> list[FileCheck]:
     """Compare every file of a generation with the manifest: presence, size, sha256."""
     found = []
     for name, entry in load_manifest(folder)["files"].items():
-        path = folder / name
-        problem = ""
-        if not path.is_file():
-            problem = "is missing"
-        elif path.stat().st_size != entry["size"]:
-            problem = f"has {path.stat().st_size} bytes instead of {entry['size']}"
-        elif _sha256(path) != entry["sha256"]:
-            problem = "has changed: its checksum is another"
+        problem = find_damage(folder / name, entry["size"], entry["sha256"])
         found.append(FileCheck(name, int(entry["size"]), problem))
     return found
 
@@ -184,7 +180,7 @@ def _publish(collection: Path, folder: Path, manifest: dict[str, Any]) -> None:
     for path in files:
         with path.open("rb") as file:
             os.fsync(file.fileno())
-        entries[str(path.relative_to(folder))] = {"size": path.stat().st_size, "sha256": _sha256(path)}
+        entries[str(path.relative_to(folder))] = {"size": path.stat().st_size, "sha256": sha256_of(path)}
     built = datetime.now(UTC)
     whole = {"schema": SCHEMA, "built": built.isoformat()}
     content = json.dumps({**whole, **manifest, "files": entries}, ensure_ascii=False, indent=1).encode()
@@ -227,8 +223,3 @@ def _is_held(folder: Path) -> bool:
 
 def _digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()[:DIGEST_LETTERS]
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -46,6 +47,23 @@ def write_atomic(path: Path, content: bytes) -> None:
     finally:
         draft.unlink(missing_ok=True)
     sync_folder(path.parent)
+
+
+def sha256_of(path: Path) -> str:
+    """The checksum of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def find_damage(path: Path, size: int, sha256: str) -> str:
+    """What is wrong with a file that should have this size and checksum, after its name; "" if nothing."""
+    if not path.is_file():
+        return "is missing"
+    if path.stat().st_size != size:
+        return f"has {path.stat().st_size} bytes instead of {size}"
+    if sha256_of(path) != sha256:
+        return "has changed: its checksum is another"
+    return ""
 
 
 def sync_folder(folder: Path) -> None:

@@ -20,7 +20,7 @@ LAYERS = (
     "families",
     "labels",
     "artifact",
-    "explorer fit",
+    "explorer fit shards",
     "grid",
     "report",
     "build",

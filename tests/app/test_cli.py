@@ -255,6 +255,33 @@ def test_ctrl_c_says_that_nothing_is_lost(run: Run, monkeypatch: pytest.MonkeyPa
     assert "goes on from what is already done" in err
 
 
+def test_encode_in_shards_and_merge(run: Run, good: tuple[Path, Path, Path]) -> None:
+    _, _, vectors = good
+    folder = vectors.parent
+    size = ["--latents", "32", "--k", "2", "--steps", "20", "--quiet", "--no-stability"]
+    run("train", vectors, "--out", folder / "out", *size)
+    words = ["encode", vectors, "--sae", folder / "out" / "sae.safetensors", "--out", folder / "shards"]
+    status, out, err = run(*words, "--shard", "1/2")
+    assert status == 0
+    assert "shard-001-of-002.safetensors: rows 0 to 120." in out
+    assert "Encoding shard 1/2: done in" in err
+    status, _, err = run("merge", folder / "shards", "--out", folder / "codes")
+    assert status == 1
+    assert "lacks shard 2/2" in err
+    assert "--shard 2/2`" in err
+    run(*words, "--shard", "2/2", "--quiet")
+    _, out, err = run(*words, "--shard", "2/2", "--quiet")
+    assert "rows 120 to 120. It was complete already." in out
+    assert err == ""
+    status, out, _ = run("merge", folder / "shards", "--out", folder / "codes", "--quiet")
+    assert status == 0
+    assert "120 documents, 32 latents" in out
+    assert "latent_ptr.npy" in {path.name for path in (folder / "codes").iterdir()}
+    status, _, err = run(*words, "--shard", "3/2")
+    assert status == 1
+    assert "--shard 3/2 is no part of a whole" in err
+
+
 def test_train_writes_an_sae_and_its_log(run: Run, good: tuple[Path, Path, Path]) -> None:
     _, _, vectors = good
     out_folder = vectors.parent / "out"
