@@ -36,6 +36,7 @@ class TrainConfig:
     noise: float = (
         0.3  # norm of the noise added to an input, relative to the input's; decays as the rate does
     )
+    weight_decay: float = 1.0  # of the encoder, times the learning rate: what the rows do not ask for fades
     dead_epochs: float = 1.0  # a latent that was in nobody's top k for so many epochs is dead
     seed: int = 0
     variant: str = "topk"

@@ -204,7 +204,10 @@ class Trainer:
         self.batch = min(config.batch, len(x_MD))
         self._a_BN = torch.empty(self.batch, config.n_latents, dtype=self.dtype, device=self.device)
         self._make_gradients()
-        self.optimiser = torch.optim.Adam(self.weights.values(), lr=config.learning_rate, fused=True)
+        encoder = {"params": [self.weights["W_enc_ND"]], "weight_decay": config.weight_decay}
+        others = [value for name, value in self.weights.items() if name != "W_enc_ND"]
+        groups = [encoder, {"params": others, "weight_decay": 0.0}]
+        self.optimiser = torch.optim.AdamW(groups, lr=config.learning_rate, fused=True)
         self._restore_moments()
         self._epoch = -1
 
