@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 FORM = "Write --grid k=8,16,32 n=1536,3072."
 CHECKPOINT_SECONDS = 20.0  # at least, between the checkpoints of a member
 CHECKPOINT_SHARE = 0.05  # of the time, at most, goes into writing them
-BYTES_PER_SECOND = 100e6  # that a slow disk takes
+BYTES_PER_SECOND = 200e6  # that a slow disk takes
 MAX_SIZE = 10_000_000
 
 
