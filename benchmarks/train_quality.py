@@ -146,7 +146,9 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
             if name == "ours" and not cpu_seconds:
                 cpu_seconds = rows[-1].cpu_seconds
     found = compare(rows)
-    print("\nours is below " + ", ".join(f"{name} by {share:.1%}" for name, share in found.items()))
+    print()
+    for name, share in found.items():
+        print(f"held-out FVU of ours below {name}: {share:.1%}")
     plain = [{key: value for key, value in asdict(row).items() if value == value} for row in rows]  # noqa: PLR0124 (no NaN)
     return {"benchmark": "train_quality", "texts": study.source, "rows": plain, "ours_below": found}
 

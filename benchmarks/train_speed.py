@@ -42,6 +42,7 @@ from sae_core.train import Run
 SIZES = ("384x3072x32", "1536x9216x64")
 EPOCH = 64  # batches; longer than a measurement, so that no trainer declares a latent dead in it
 WARM_UP = 2  # steps that are not counted
+PAUSE = 0.02  # seconds before each step: the threads of the one before spin a while before they sleep
 SCHEDULE = 1000  # steps for which schedules of the learning rate are made
 MEMORY = {"rows": 420_000, "width": 1536, "n_latents": 9216, "k": 64, "heldout": 20_000, "steps": 10}
 
@@ -93,6 +94,7 @@ class Field:
             for name, player in list(self._players.items()):
                 try:
                     player.use_threads(threads)
+                    time.sleep(PAUSE)
                     timing = player.step()
                 except ContestantError as error:
                     self._drop(name, str(error))
