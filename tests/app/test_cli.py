@@ -290,3 +290,68 @@ def test_train_writes_an_sae_and_its_log(run: Run, good: tuple[Path, Path, Path]
     assert status == 0
     assert "held-out" in out
     assert {"sae.safetensors", "log.jsonl", "training.json"} <= {path.name for path in out_folder.iterdir()}
+
+
+def test_train_writes_a_scorecard_that_knows_of_the_second_seed(
+    run: Run, good: tuple[Path, Path, Path]
+) -> None:
+    _, _, vectors = good
+    folder = vectors.parent / "out"
+    size = ["--latents", "32", "--k", "2", "--steps", "20", "--quiet"]
+    status, out, _ = run("train", vectors, "--out", folder, *size)
+    assert status == 0
+    assert f"Scorecard: {folder / 'scorecard.html'}" in out
+    html = (folder / "scorecard.html").read_text(encoding="utf-8")
+    assert "From another seed" in html
+    assert "the weights of step" in html
+
+
+def test_train_a_grid(run: Run, good: tuple[Path, Path, Path]) -> None:
+    _, _, vectors = good
+    folder = vectors.parent / "grid"
+    words = ["train", vectors, "--out", folder, "--grid", "n=16,32", "k=2,3", "--steps", "10"]
+    status, out, _ = run(*words, "--dry-run")
+    assert status == 0
+    assert "4 SAEs: k2-n16, k2-n32, k3-n16, k3-n32" in out
+    assert "MiB of memory" in out
+    assert "by a probe of ten steps" in out
+    assert not folder.exists()
+    status, out, err = run(*words)
+    assert status == 0
+    assert "Training 4 SAEs: done in" in err
+    assert "| k3-n32 |" in out
+    assert {path.name for path in folder.iterdir()} >= {
+        "grid.html", "grid.json", "grid.md", "grid.svg", "k2-n16", "k2-n32", "k3-n16", "k3-n32",
+    }  # fmt: skip
+    assert (folder / "k2-n32" / "scorecard.html").is_file()
+    table = (folder / "grid.md").read_text(encoding="utf-8")
+    status, out, _ = run(*words, "--quiet")
+    assert status == 0
+    assert (folder / "grid.md").read_text(encoding="utf-8") == table
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--grid", "k=2", "k=3"], "--grid names k twice"),
+        (["--grid", "k=2,x", "n=32"], "k=2,x is not a list of whole numbers"),
+        (["--grid", "k=2,64", "n=32,500"], "k2-n500: 108 training rows are fewer than the 500 latents"),
+        (["--grid", "k=2,64", "n=32,500"], "k64-n32: k=64 latents per row of 32"),
+        (["--grid", "k=2", "n=32", "--latents", "32"], "Leave those out"),
+    ],
+)
+def test_grids_that_cannot_be_trained_are_explained(
+    run: Run, good: tuple[Path, Path, Path], options: list[str], said: str
+) -> None:
+    _, _, vectors = good
+    status, _, err = run("train", vectors, "--out", vectors.parent / "grid", *options)
+    assert status == 1
+    assert said in err
+    assert not (vectors.parent / "grid").exists()
+
+
+def test_a_grid_of_one_list_is_a_mistake_in_the_words(run: Run, good: tuple[Path, Path, Path]) -> None:
+    _, _, vectors = good
+    status, _, err = run("train", vectors, "--out", vectors.parent / "grid", "--grid", "k=2")
+    assert status == 2
+    assert "--grid" in err
