@@ -100,7 +100,7 @@ class _Run(NamedTuple):
     other: SAE | None  # of another seed
     config: TrainConfig
     history: list[dict[str, float]]
-    scores: dict[str, int]
+    scores: dict[str, float]
 
 
 class _Build:

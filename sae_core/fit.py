@@ -96,6 +96,8 @@ def train_file(
     device: str = "auto",
     resume: bool = False,
     stability: bool = True,
+    checkpoint_seconds: float = CHECKPOINT_SECONDS,
+    max_silence: float = MAX_SILENCE,
     **chosen: Any,
 ) -> dict[str, Any]:
     """Train one SAE on a .npy file of embeddings into `out`; the numbers of its scorecard.
@@ -187,9 +189,13 @@ def finish(run: Run, sae: SAE, material: Material, out: Path, other: SAE | None 
     return scores
 
 
-def run_scores(run: Run) -> dict[str, int]:
+def run_scores(run: Run) -> dict[str, float]:
     """What a scorecard says of the run itself."""
-    return {"steps": run.step, "best_step": run.state.best_step}
+    return {
+        "steps": run.step,
+        "best_step": run.state.best_step,
+        "evaluation_share": round(run.evaluation_share, 4),
+    }
 
 
 def versions() -> dict[str, str]:

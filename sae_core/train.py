@@ -90,14 +90,17 @@ class Run:
         report: Callable[[Progress], None] | None = None,
         ranks: Ranks = Ranks(),  # noqa: B008 (immutable)
     ) -> None:
-        config.check(len(x_MD))
-        _check_rows(x_MD)
-        folder.mkdir(parents=True, exist_ok=True)
+        with ranks.together():
+            config.check(len(x_MD))
+            ranks.check(min(config.batch, len(x_MD)))
+            _check_rows(x_MD)
+            if ranks.is_first:
+                folder.mkdir(parents=True, exist_ok=True)
         self.config, self.folder, self.ranks = config, folder, ranks
         self._identity = json.dumps(
             {"config": asdict(config), "data": data_hash, "rows": len(x_MD)}, sort_keys=True
         )
-        self.trainer = Trainer(x_MD, config, device, load_checkpoint(folder, self._identity), ranks)
+        self.trainer = Trainer(x_MD, config, device, self._first_state(x_MD), ranks)
         self.state = self.trainer.state
         self._heldout_HD = np.asarray(heldout_MD[:MAX_WATCHED], dtype=np.float32)
         self._interval = config.evaluation_steps(len(self._heldout_HD))
@@ -107,6 +110,7 @@ class Run:
         self._saved = self._began
         self._batch_fvus: list[torch.Tensor] = []
         self._is_full = False
+        self._evaluating = 0.0  # seconds
 
     @property
     def step(self) -> int:
@@ -117,6 +121,11 @@ class Run:
     def is_done(self) -> bool:
         """Whether the last step has been made."""
         return self.state.step >= self.state.last
+
+    @property
+    def evaluation_share(self) -> float:
+        """Share of the time since this process began the run that went into evaluation."""
+        return self._evaluating / max(time.monotonic() - self._began, 1e-9)
 
     def advance(self) -> None:
         """Make one step; evaluate, log and save when it is time."""
@@ -131,9 +140,20 @@ class Run:
         self._save()
         return self.trainer.sae(self.state.best or None)
 
+    def _first_state(self, x_MD: Rows) -> State:
+        """What to begin with: the first process decides, as other machines may not see its folder."""
+        if not self.ranks.is_first:
+            return State.from_bytes(self.ranks.share(b""))
+        state = load_checkpoint(self.folder, self._identity) or _fresh(x_MD, self.config)
+        if self.ranks.size > 1:
+            self.ranks.share(state.to_bytes(self._identity))
+        return state
+
     def _evaluate(self) -> None:
         state, config = self.state, self.config
+        began = time.monotonic()
         scores = self.trainer.evaluate(self._heldout_HD)
+        self._evaluating += time.monotonic() - began
         self._remember_best(scores["fvu"])
         seconds = max(time.monotonic() - self._began, 1e-9)
         rate = (state.step - self._first) * config.batch / seconds
@@ -218,18 +238,21 @@ class Trainer:
 
     def evaluate(self, x_HD: NDArray[np.float32]) -> dict[str, float]:
         """FVU and L0 on rows that are not trained on, with the picks of the trained SAE and no noise."""
-        error = variance = fires = 0.0
+        sums = torch.zeros(3, dtype=torch.float64)  # squared error, squares around the mean, activations
         mean_D = torch.from_numpy(x_HD.mean(axis=0)).to(self.device)
         with torch.no_grad(), _threads(self.batch * self.config.n_latents * x_HD.shape[1]):
-            for block in blocks(len(x_HD), self.batch):
-                x_BD = torch.from_numpy(x_HD[block]).to(self.device)
+            own_HD = x_HD[self.ranks.part(len(x_HD))]
+            for block in blocks(len(own_HD), self.batch):
+                x_BD = torch.from_numpy(own_HD[block]).to(self.device)
                 centred_BD = x_BD - self.weights["b_dec_D"]
                 picks = self.variant.pick_after_training(self._preactivations(centred_BD))
                 values_P = self._values(picks, centred_BD)
                 rebuilt_BD = picks.decode(values_P, self.weights["W_dec_ND"]) + self.weights["b_dec_D"]
-                error += float((x_BD - rebuilt_BD).square().sum())
-                variance += float((x_BD - mean_D).square().sum())
-                fires += float((values_P > 0).sum())
+                sums[0] += float((x_BD - rebuilt_BD).square().sum())
+                sums[1] += float((x_BD - mean_D).square().sum())
+                sums[2] += float((values_P > 0).sum())
+        self.ranks.sum_(sums)
+        error, variance, fires = sums.tolist()
         return {"fvu": error / variance if variance > 0 else float("nan"), "l0": fires / max(1, len(x_HD))}
 
     def sae(self, weights: dict[str, torch.Tensor] | None = None) -> SAE:
@@ -273,7 +296,9 @@ class Trainer:
             group["lr"] = learning_rate(config, state.step, state.last)
         self._numbers.zero_()
         self._add_gradients()
+        self._threshold.copy_(state.threshold)  # where there is one, each process has it from its own part
         self.ranks.sum_(self._numbers)
+        state.threshold.copy_(self._threshold[0] / self.ranks.size)
         squared = sparse.make_orthogonal(self._grads["W_dec_ND"], self.weights["W_dec_ND"])
         squared += sum(grad.square().sum() for name, grad in self._grads.items() if name[0] == "b")
         squared += torch.linalg.vector_norm(self._grads["W_enc_ND"]) ** 2
@@ -397,10 +422,11 @@ class Trainer:
         return spread.clamp_min(LEAST_VARIANCE * self.batch * error_BD.shape[1])
 
     def _make_gradients(self) -> None:
-        """One array for all that processes add up: the gradients, what fired, and the FVU."""
+        """One array for all that processes add up: the gradients, what fired, the FVU, the threshold."""
         sizes = [value.numel() for value in self.weights.values()]
-        self._numbers = torch.zeros(sum(sizes) + self.config.n_latents + 1, device=self.device)
-        *flat, self._fired_N, self._fvu = torch.split(self._numbers, [*sizes, self.config.n_latents, 1])
+        self._numbers = torch.zeros(sum(sizes) + self.config.n_latents + 2, device=self.device)
+        parts = torch.split(self._numbers, [*sizes, self.config.n_latents, 1, 1])
+        *flat, self._fired_N, self._fvu, self._threshold = parts
         self._flat = self._numbers[: sum(sizes)]
         self._grads = {}
         for (name, value), numbers in zip(self.weights.items(), flat, strict=True):

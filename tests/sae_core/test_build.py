@@ -21,7 +21,6 @@ import pytest
 from app.catalog import write_catalogue
 from sae_core import artifact
 from sae_core.build import BuildConfig, build
-from sae_core.fit import split, train_file
 from sae_core.corpus import Corpus
 from sae_core.errors import ArtifactError, BusyError, EmbeddingError, TrainingError
 from sae_core.explorer import Explorer
@@ -41,13 +40,6 @@ def corpus_with_embeddings(folder: Path, n: int = N) -> tuple[Corpus, Path]:
     path = folder / "embeddings.npy"
     np.save(path, truth.PlantedEmbedder().embed([document.text for document in corpus.documents]))
     return corpus, path
-
-
-def test_heldout_rows_are_a_tenth_and_never_trained_on() -> None:
-    trained, heldout = split(1000, seed=4)
-    assert len(heldout) == 100
-    assert sorted([*trained, *heldout]) == list(range(1000))
-    assert len(split(10**6, seed=0)[1]) == 5000
 
 
 def test_the_folder_holds_a_report_for_people_and_a_manifest_for_machines(planted: Explorer) -> None:
@@ -195,14 +187,6 @@ def test_a_full_disk_leaves_what_was_served(
     assert artifact.current(folder) == before
     artifact.verify(before)
     assert [path.name for path in before.parent.iterdir()] == [before.name]
-
-
-def test_train_alone_leaves_a_checkpoint_that_loads(tmp_path: Path) -> None:
-    _, path = corpus_with_embeddings(tmp_path)
-    scores = train_file(path, tmp_path / "out", truth.SilentConsole(), n_latents=32, k=3, steps=30)
-    written = json.loads((tmp_path / "out" / "training.json").read_text())
-    assert written["metrics"]["fvu_heldout"] == scores["fvu_heldout"] < 1
-    assert written["config"]["n_latents"] == 32
 
 
 @pytest.fixture
