@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import load as from_bytes
 from safetensors.torch import save as to_bytes
 
 from sae_core.files import write_atomic
@@ -63,6 +64,13 @@ class State:
         # A clone, as safetensors refuses views of one storage; `cpu` alone may return the same tensor.
         return to_bytes({k: v.detach().cpu().clone() for k, v in tensors.items()}, metadata=metadata)
 
+    @classmethod
+    def from_bytes(cls, content: bytes) -> State:
+        """Inverse of `to_bytes`."""
+        length = int.from_bytes(content[:8], "little")  # how a safetensors file begins: size of its header
+        metadata = json.loads(content[8 : 8 + length])["__metadata__"]
+        return _state_of(from_bytes(content), metadata)
+
     def to(self, device: torch.device) -> State:
         """The same on a device; tensors that are there already are shared, not copied."""
         moved: dict[str, Any] = {name: getattr(self, name).to(device) for name in SINGLES}
@@ -86,16 +94,20 @@ def load_checkpoint(folder: Path, identity: str) -> State | None:
             metadata = file.metadata() or {}
             if metadata.get("format") != FORMAT or metadata.get("identity") != identity:
                 return None
-            # Clones lie as new tensors do: sums over a tensor at another alignment round differently.
-            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            return _state_of(tensors, metadata)
     except (OSError, SafetensorError):
         return None
+
+
+def _state_of(tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> State:
     groups: dict[str, Any] = {group: {} for group in GROUPS}
+    # Clones lie as new tensors do: sums over a tensor at another alignment round differently.
     for key, value in tensors.items():
         group, dot, name = key.partition(".")
         if dot:
-            groups[group][name] = value
-    groups |= {name: tensors[name] for name in SINGLES}
+            groups[group][name] = value.clone()
+    groups |= {name: tensors[name].clone() for name in SINGLES}
     return State(**groups, **json.loads(metadata["numbers"]))
 
 

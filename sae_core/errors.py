@@ -31,6 +31,10 @@ class TrainingError(SaefariError):
     """A configuration or data on which no sparse autoencoder can be trained."""
 
 
+class ToldElsewhere(SaefariError):
+    """What is wrong has been said by another process of the same run; this one only ends."""
+
+
 class ArtifactError(SaefariError):
     """An artifact file that is missing, damaged or of another schema."""
 

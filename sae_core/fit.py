@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import platform
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any, Protocol
@@ -17,19 +17,20 @@ from sae_core.checkpoint import read_identity
 from sae_core.codes import encode_codes
 from sae_core.errors import TrainingError
 from sae_core.files import explain_write_errors, write_atomic
-from sae_core.ranks import joined
+from sae_core.ranks import MAX_SILENCE, joined
 from sae_core.recipe import TrainConfig
 from sae_core.rows import open_embeddings
-from sae_core.train import Run, Trainer, pick_device
+from sae_core.train import CHECKPOINT_SECONDS, Run, Trainer, pick_device
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
     from pathlib import Path
 
     from numpy.typing import NDArray
 
     from sae_core.checkpoint import Progress
+    from sae_core.ranks import Ranks
     from sae_core.rows import FileRows
     from sae_core.sae import SAE
     from sae_core.train import Rows
@@ -104,17 +105,20 @@ def train_file(
 
     `chosen` goes to `TrainConfig.for_corpus`. With `resume` the configuration is that of the run in `out`.
     Raises `TrainingError` if `out` holds an unfinished run of another configuration or of other rows, and
-    `BusyError` if another process works there.
+    `BusyError` if another process works there. Of several processes that `torchrun` has started, only the
+    first reads and writes `out`, and has a result; the others return {}.
     """
     with ExitStack() as stack:
-        ranks = stack.enter_context(joined(pick_device(device)))
-        if ranks.is_first:
-            stack.enter_context(artifact.locked(out))
+        ranks = stack.enter_context(joined(pick_device(device), max_silence))
         stack.enter_context(explain_write_errors(out))
-        with console.stage("Reading embeddings"):
-            material = Material.open(embeddings, chosen.get("seed") or 0)
-        config = _config(material, out, chosen, is_resumed=resume)
-        options = {"device": device, "ranks": ranks}
+        console = console if ranks.is_first else _Silence()
+        with ranks.together():
+            if ranks.is_first:
+                stack.enter_context(artifact.locked(out))
+            with console.stage("Reading embeddings"):
+                material = Material.open(embeddings, chosen.get("seed") or 0)
+        config = _common_config(ranks, material, out, chosen, is_resumed=resume)
+        options = {"device": device, "ranks": ranks, "checkpoint_seconds": checkpoint_seconds}
         run, sae = run_with_progress(material, config, out, console, **options)
         other = None
         if stability:
@@ -207,6 +211,29 @@ def versions() -> dict[str, str]:
         except PackageNotFoundError:  # of the two builds of faiss one is installed
             continue
     return found
+
+
+class _Silence:
+    """The console of a process that leaves talking to the first one."""
+
+    @contextmanager
+    def stage(self, _name: str) -> Iterator[Report]:
+        yield lambda _done, _total, _detail="": None
+
+
+def _common_config(
+    ranks: Ranks, material: Material, out: Path, chosen: dict[str, Any], *, is_resumed: bool
+) -> TrainConfig:
+    """The configuration that the first process finds, on all of them, who must have the same rows."""
+    content = b""
+    with ranks.together():
+        if len(set(ranks.gather(material.data_hash))) > 1:
+            what = "The processes of this training read different embeddings."
+            raise TrainingError(what, remedy="Give the same file to all of them.")
+        if ranks.is_first:
+            config = _config(material, out, chosen, is_resumed=is_resumed)
+            content = json.dumps(asdict(config)).encode()
+    return TrainConfig(**json.loads(ranks.share(content)))
 
 
 def _config(material: Material, out: Path, chosen: dict[str, Any], *, is_resumed: bool) -> TrainConfig:

@@ -45,6 +45,7 @@ SMALL_STEP = 1_000_000_000  # multiplications in the encoder's product of one ba
 LEAST_VARIANCE = 1e-9  # of a batch: one of equal rows has none, and would make every weight NaN
 MAX_WATCHED = 2048  # held-out rows on which a run is evaluated while it goes on
 MEDIAN_ROWS = 10_000
+CHECKPOINT_SECONDS = 20.0  # between two checkpoints
 TEMPERATURE = 0.05  # of the similarities that the retrieval loss compares
 WEIGHTS = ("W_enc_ND", "W_dec_ND", "b_enc_N", "b_dec_D")
 
@@ -86,7 +87,7 @@ class Run:
         *,
         data_hash: str = "",
         device: str = "auto",
-        checkpoint_seconds: float = 20.0,
+        checkpoint_seconds: float = CHECKPOINT_SECONDS,
         report: Callable[[Progress], None] | None = None,
         ranks: Ranks = Ranks(),  # noqa: B008 (immutable)
     ) -> None:
