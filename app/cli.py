@@ -186,7 +186,7 @@ def train(  # noqa: PLR0917 (one argument for each option)
     from app.scorecard import write_scorecard
     from sae_core import fit
 
-    chosen = {
+    chosen: dict[str, Any] = {
         "n_latents": latents, "k": k, "steps": steps, "batch": batch, "learning_rate": learning_rate,
         "noise": noise, "variant": variant, "retrieval": retrieval, "patience": patience, "select": select,
         "seed": seed,

@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sae_core import artifact, fit
+from sae_core import artifact
 from sae_core.checkpoint import CHECKPOINT, read_log
 from sae_core.errors import BusyError, EmbeddingError, TrainingError
 from sae_core.fit import plan, split, train_file
 from sae_core.sae import SAE
+from sae_core.train import Run
 from tests import planted as truth
 
 SIZE: dict[str, Any] = {"n_latents": 32, "k": 3, "steps": 30, "stability": False}
@@ -55,7 +56,7 @@ def test_a_second_seed_says_which_features_come_again(embeddings: Path, tmp_path
 def interrupted(embeddings: Path, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A run that was stopped after its tenth step."""
 
-    class Stopping(fit.Run):
+    class Stopping(Run):
         def advance(self) -> None:
             super().advance()
             if self.step == 10:
@@ -63,7 +64,7 @@ def interrupted(embeddings: Path, out: Path, monkeypatch: pytest.MonkeyPatch) ->
                 raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(fit, "Run", Stopping)
+        patch.setattr("sae_core.fit.Run", Stopping)
         with pytest.raises(KeyboardInterrupt):
             train_file(embeddings, out, CONSOLE, **SIZE)
 

@@ -97,7 +97,7 @@ class Textbook:
 @pytest.mark.parametrize("noise", [0.0, 0.3])
 def test_loss_curves_are_those_of_the_textbook(noise: float) -> None:
     # At higher rates the first row that picks the other of two nearly equal latents changes all that follows.
-    sizes = {"n_latents": 96, "k": 8, "steps": 200, "batch": 512}
+    sizes: dict[str, Any] = {"n_latents": 96, "k": 8, "steps": 200, "batch": 512}
     config = TrainConfig(**sizes, learning_rate=1e-3, noise=noise, select="float32")
     trainer = Trainer(planted(4096, 32, 64), config)
     with torch.no_grad():
