@@ -68,7 +68,8 @@ def test_build_report_doctor_go_together(run: Run, good: tuple[Path, Path, Path]
     assert "Training k=2 n=32: done in" in err
     status, out, _ = run("report", "papers", "--home", home)
     assert status == 0
-    assert "held-out FVU" in out
+    for measure in ("held-out FVU", "mean log10 density", "encoder-decoder cosine", "stability"):
+        assert f"| {measure} |" in out
     status, out, _ = run("doctor", "--home", home)
     assert status == 0
     assert "DAMAGED" not in out
