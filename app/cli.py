@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from app.console import Console
 from app.settings import Settings
 from app.urls import RESERVED_COLLECTIONS
-from sae_core.errors import ArtifactError, NotFoundError, SaefariError
+from sae_core.errors import ArtifactError, NotFoundError, SaefariError, ToldElsewhere
 
 if TYPE_CHECKING:
     from sae_core.build import Summary
@@ -82,6 +82,15 @@ Grid = Annotated[
         help="Several SAEs in step over the same rows, one folder each: every k with every n. Without a "
         "second seed.",
     ),
+]
+Processes = Annotated[
+    int, typer.Option("--processes", min=1, help="Processes on this machine that train together.")
+]
+MaxSilence = Annotated[
+    int, typer.Option("--max-silence", min=1, max=3600, help="Seconds until a silent process counts as lost.")
+]
+CheckpointSeconds = Annotated[
+    float, typer.Option("--checkpoint-seconds", min=0, help="Seconds between two checkpoints.")
 ]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
 
@@ -177,6 +186,9 @@ def train(  # noqa: PLR0917 (one argument for each option)
     grid: Grid = None,
     seed: Seed = 0,
     stability: Stability = True,  # noqa: FBT002
+    processes: Processes = 1,
+    max_silence: MaxSilence = 25,
+    checkpoint_seconds: CheckpointSeconds = 20.0,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with what OUT holds.")] = False,  # noqa: FBT002
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what it would take.")] = False,  # noqa: FBT002
     device: Device = "auto",
@@ -184,7 +196,7 @@ def train(  # noqa: PLR0917 (one argument for each option)
 ) -> None:
     """Train one SAE on embeddings, or a grid. Interrupted, the same command goes on where it was."""
     from app.scorecard import write_scorecard
-    from sae_core import fit
+    from sae_core import fit, ranks
 
     chosen: dict[str, Any] = {
         "n_latents": latents, "k": k, "steps": steps, "batch": batch, "learning_rate": learning_rate,
@@ -192,11 +204,19 @@ def train(  # noqa: PLR0917 (one argument for each option)
         "seed": seed,
     }  # fmt: skip
     if grid is not None:
+        if processes > 1 or ranks.is_member():
+            what = "A grid is trained by one process."
+            raise SaefariError(what, remedy="Leave out --processes, and do not start it with torchrun.")
         _train_grid(embeddings, out, grid, chosen, device, dry_run=dry_run, quiet=quiet)
         return
     if dry_run:
         _print_plan(fit.plan(embeddings, device=device, **chosen), stability=stability)
         return
+    if processes > 1 and not ranks.is_member():
+        from app.processes import train_in_processes
+
+        raise typer.Exit(train_in_processes(processes, sys.argv[1:], out))
+    chosen |= {"checkpoint_seconds": checkpoint_seconds, "max_silence": max_silence}
     result = fit.train_file(
         embeddings, out, Console(quiet=quiet), device=device, resume=resume, stability=stability, **chosen
     )
@@ -292,6 +312,8 @@ def main() -> None:
     """Run the command line; what a person can mend ends in a sentence and status 1, never in a traceback."""
     try:
         app()
+    except ToldElsewhere:
+        sys.exit(1)
     except SaefariError as error:
         _fail(str(error), 1)
     except OSError as error:

@@ -113,15 +113,24 @@ def _state_of(tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> Sta
 
 def read_identity(folder: Path) -> dict[str, Any] | None:
     """Configuration and data of the run whose checkpoint `folder` holds; None without a usable one."""
+    metadata = _metadata(folder)
+    identity: dict[str, Any] | None = json.loads(metadata["identity"]) if metadata else None
+    return identity
+
+
+def saved_step(folder: Path) -> int:
+    """The step of the checkpoint that `folder` holds; 0 without a usable one."""
+    metadata = _metadata(folder)
+    return int(json.loads(metadata["numbers"])["step"]) if metadata else 0
+
+
+def _metadata(folder: Path) -> dict[str, str] | None:
     try:
         with safe_open(folder / CHECKPOINT, framework="pt") as file:
-            metadata = file.metadata() or {}
+            metadata: dict[str, str] = file.metadata() or {}
     except (OSError, SafetensorError):
         return None
-    if metadata.get("format") != FORMAT:
-        return None
-    identity: dict[str, Any] = json.loads(metadata["identity"])
-    return identity
+    return metadata if metadata.get("format") == FORMAT else None
 
 
 class Log:
