@@ -138,6 +138,7 @@ def _provenance(collection: ServedCollection, sae: ServedSAE) -> list[tuple[str,
         ("built", str(manifest["built"])),
         ("embedder", collection.card.embedder),
         ("corpus", f"sha256 {manifest['corpus']['fingerprint']}"),
+        *[("embeddings", f"sha256 {manifest[key]}") for key in ("embeddings",) if key in manifest],
         ("weights", f"sha256 {sae.set.sae.fingerprint()}"),
         ("seed", str(sae.set.config.get("seed", "unknown"))),
     ]

@@ -287,6 +287,7 @@ class _Build:
             "title": self.config.title,
             "n_documents": self.summary.n_documents,
             "width": width,
+            "embeddings": self.data_hash,
             "embedder": encoder,
             "corpus": {
                 "fingerprint": self.fingerprint,

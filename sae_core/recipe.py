@@ -37,7 +37,8 @@ class TrainConfig:
         0.3  # norm of the noise added to an input, relative to the input's; decays as the rate does
     )
     weight_decay: float = 1.0  # of the encoder, times the learning rate: what the rows do not ask for fades
-    dead_epochs: float = 1.0  # a latent that was in nobody's top k for so many epochs is dead
+    beta2: float = 0.99  # memory of the second moment
+    dead_epochs: float = 0.15  # a latent that has not fired for so long gets the auxiliary loss
     seed: int = 0
     variant: str = "topk"
     select: str = "auto"  # in which numbers the pre-activations are compared; values are float32 always
@@ -84,9 +85,9 @@ class TrainConfig:
         weights = 2 * self.n_latents * width + self.n_latents + width
         return 4 * (FLOATS_PER_WEIGHT * weights + self.batch * (self.n_latents + 8 * width))
 
-    def dead_after(self, n_rows: int) -> int:
-        """Steps without firing after which a latent is dead."""
-        return max(1, math.ceil(self.dead_epochs * n_rows / self.batch))
+    def epoch_steps(self, n_rows: int, epochs: float = 1.0) -> int:
+        """Steps in so many epochs, at least one."""
+        return max(1, math.ceil(epochs * n_rows / self.batch))
 
     def evaluation_steps(self, n_heldout: int) -> int:
         """Steps between two evaluations on `n_heldout` rows."""

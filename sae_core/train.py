@@ -221,14 +221,15 @@ class Trainer:
         self.weights = {name: self.state.weights[name] for name in WEIGHTS}  # in one order everywhere
         self.variant = make_variant(config, self.state.threshold)
         self.dtype = _selection_dtype(config, x_MD.shape[1], self.device)
-        self.dead_after = config.dead_after(len(x_MD))
+        self.dead_after = config.epoch_steps(len(x_MD), config.dead_epochs)
+        self._epoch_steps = config.epoch_steps(len(x_MD))
         self.batch = min(config.batch, len(x_MD))
         self._a_BN = torch.empty(self.batch, config.n_latents, dtype=self.dtype, device=self.device)
         self._make_gradients()
         encoder = {"params": [self.weights["W_enc_ND"]], "weight_decay": config.weight_decay}
         others = [value for name, value in self.weights.items() if name != "W_enc_ND"]
         groups = [encoder, {"params": others, "weight_decay": 0.0}]
-        self.optimiser = torch.optim.AdamW(groups, lr=config.learning_rate, fused=True)
+        self.optimiser = torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, config.beta2), fused=True)
         self._restore_moments()
         self._epoch = -1
 
@@ -273,8 +274,8 @@ class Trainer:
         return {name: value.detach().clone() for name, value in now.items()}
 
     def dead_share(self) -> float:
-        """Share of the latents that have been silent for too long."""
-        return float((self.state.silent_N >= self.dead_after).float().mean())
+        """Share of the latents that have not fired for an epoch."""
+        return float((self.state.silent_N >= self._epoch_steps).float().mean())
 
     def rare_share(self) -> float:
         """Share of the latents that fire, but on less than a ten-thousandth of the rows of the last epoch."""
