@@ -30,15 +30,16 @@ class TrainConfig:
     k: int
     steps: int
     batch: int = 1024
-    learning_rate: float = 3e-3
+    learning_rate: float = 4.5e-3
     warmup: float = 0.02  # share of the steps
     decay: float = 0.3  # share of the steps, at the end, linearly to zero
     noise: float = (
         0.3  # norm of the noise added to an input, relative to the input's; decays as the rate does
     )
-    weight_decay: float = 1.0  # of the encoder, times the learning rate: what the rows do not ask for fades
-    beta2: float = 0.99  # memory of the second moment
-    dead_epochs: float = 0.15  # a latent that has not fired for so long gets the auxiliary loss
+    weight_decay: float = 1.5  # of the encoder, times the learning rate: what the rows do not ask for fades
+    beta2: float = 0.98  # memory of the second moment
+    dead_epochs: float = 0.05  # a latent that has not fired for so long gets the auxiliary loss
+    aux_weight: float = 1 / 8  # of the auxiliary loss; the paper's is 1/32
     seed: int = 0
     variant: str = "topk"
     select: str = "auto"  # in which numbers the pre-activations are compared; values are float32 always

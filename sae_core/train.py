@@ -1,10 +1,11 @@
 """Training: sparse autoencoders as arXiv 2408.00657 section 3.1, with a recipe chosen on held-out error.
 
-    L = NMSE(x^, x) + 1/32 NMSE(e^, e),    NMSE(u, v) = mean (u - v)^2 / mean (v - mean_batch v)^2
+    L = NMSE(x^, x) + 1/8 NMSE(e^, e),    NMSE(u, v) = mean (u - v)^2 / mean (v - mean_batch v)^2
 
-e = x - x^ is what was missed; e^ decodes it from the strongest dead latents. Gradients are written out, as
-only then nothing dense is made (`sae_core.sparse`). Order of rows and noise depend on (seed, step) alone, so
-a resumed run, or one of several processes, sees what the uninterrupted run of one process would.
+e = x - x^ is what was missed; e^ decodes it from the strongest of the latents that have been silent (the
+paper weighs this by 1/32). Gradients are written out, as only then nothing dense is made (`sae_core.sparse`).
+Order of rows and noise depend on (seed, step) alone, so a resumed run, or one of several processes, sees what
+the uninterrupted run of one process would.
 """
 
 from __future__ import annotations
@@ -40,7 +41,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-AUX_WEIGHT = 1 / 32
 SMALL_STEP = 1_000_000_000  # multiplications in the encoder's product of one batch
 LEAST_VARIANCE = 1e-9  # of a batch: one of equal rows has none, and would make every weight NaN
 MAX_WATCHED = 2048  # held-out rows on which a run is evaluated while it goes on
@@ -229,7 +229,8 @@ class Trainer:
         encoder = {"params": [self.weights["W_enc_ND"]], "weight_decay": config.weight_decay}
         others = [value for name, value in self.weights.items() if name != "W_enc_ND"]
         groups = [encoder, {"params": others, "weight_decay": 0.0}]
-        self.optimiser = torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, config.beta2), fused=True)
+        betas = (0.9, config.beta2)
+        self.optimiser = torch.optim.AdamW(groups, lr=config.learning_rate, betas=betas, fused=True)
         self._restore_moments()
         self._epoch = -1
 
@@ -359,7 +360,7 @@ class Trainer:
         picks = sparse.Picks.of(dead_D[strongest], self.config.n_latents)
         values_P = self._values(picks, centred_BD)
         guess_BD = picks.decode(values_P, self.weights["W_dec_ND"])
-        pull_BD = (guess_BD - error_BD) * (2 * AUX_WEIGHT / self._spread(error_BD))
+        pull_BD = (guess_BD - error_BD) * (2 * self.config.aux_weight / self._spread(error_BD))
         self._add_pull(picks, values_P, pull_BD, centred_BD)
 
     def _retrieval_pull(self, x_BD: torch.Tensor, rebuilt_BD: torch.Tensor) -> torch.Tensor:

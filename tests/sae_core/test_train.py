@@ -76,7 +76,7 @@ class Textbook:
             n_aux = min(2 * k, int(is_dead.sum()))
             z_dead = dense(pre.masked_fill(~is_dead, -torch.inf), n_aux)
             target = missed.detach()
-            total = total + nmse(target - z_dead @ w["W_dec_ND"], target) / 32
+            total = total + nmse(target - z_dead @ w["W_dec_ND"], target) * self.config.aux_weight
         self.silent_N = torch.where((z > 0).any(dim=0), 0, self.silent_N + 1)
         return total, fvu.detach()
 
