@@ -65,7 +65,7 @@ class Ranks:
         """Replace `numbers` by their sum over all processes; `TrainingError` if one of them is lost."""
         if self.size == 1:
             return
-        with _noticing_loss():
+        with _noticing_loss(self.max_silence):
             work = dist.all_reduce(numbers, group=self.steps, async_op=True)
             work.wait(timedelta(seconds=self.max_silence))
 
@@ -148,13 +148,14 @@ def _group(backend: str, max_silence: float) -> Ranks:
 
 
 @contextmanager
-def _noticing_loss() -> Iterator[None]:
+def _noticing_loss(patience: float = SET_UP.total_seconds()) -> Iterator[None]:
     try:
         yield
     except (RuntimeError, dist.DistError) as error:
         _ignore_sigterm()
         reason = re.sub(r"^\w+: (\[[^\]]*\] )?|\. This is typically.*", "", first_line(error))
-        what = f"Another process of this training is gone, or was silent for too long ({reason})."
+        reason = reason.rstrip("!.")
+        what = f"Another process of this training is gone, or was silent for {patience:g} s ({reason})."
         raise TrainingError(what, remedy=GO_ON) from error
 
 
