@@ -29,10 +29,9 @@ if TYPE_CHECKING:
 Number = TypeVar("Number", bound=np.generic)
 
 # A block is encoded alone and its rounding may depend on its size, so whoever encodes a part of a collection
-# begins and ends at a multiple of this. Its pre-activations take 64 MiB at 65,536 latents; larger blocks
-# are no faster.
-ROWS_PER_BLOCK = 256
-MOST_WORKERS = 16  # each holds the pre-activations of a block
+# begins and ends at a multiple of this. Smaller blocks are slower: weights are arranged anew for each.
+ROWS_PER_BLOCK = 512
+MOST_WORKERS = 64
 SORTED_AT_ONCE = 2**20  # activations
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 import tracemalloc
 
@@ -11,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from threadpoolctl import threadpool_limits
 
+from benchmarks import encode_speed
 from sae_core.codes import ROWS_PER_BLOCK, Codes, DocumentCodes, encode_codes, make_codes
 from sae_core.errors import EmbeddingError
 from sae_core.sae import SAE
@@ -165,3 +167,16 @@ def test_the_codes_are_made_in_a_small_multiple_of_their_own_memory() -> None:
         tracemalloc.stop()
     result = sum(array.nbytes for array in codes.arrays().values())
     assert peak < 2.5 * result
+
+
+def test_the_benchmark_ends_with_one_line_of_json(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    size = ["--widths", "8", "--latents", "64", "--k", "4", "--rows", "600"]
+    monkeypatch.setattr("sys.argv", ["encode_speed", *size, "--threads", "1", "--rounds", "1"])
+    encode_speed.main()
+    result = json.loads(capsys.readouterr().out.splitlines()[-1])
+    (row,) = result["rows"]
+    assert (row["n_latents"], row["rows"], row["threads"]) == (64, 600, 1)
+    assert set(row["per_second"]) == {"product", "ours", "argpartition", "torch.topk", "bf16 product"}
+    assert row["ratios"]["ours / product"] == row["per_second"]["ours"] / row["per_second"]["product"]

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from sae_core.topk import pack, top_k, unpack
+from sae_core.topk import pack, top_k, top_k_of_product, unpack
 
 finite = st.floats(width=32, allow_nan=False)
 few_values = st.sampled_from([-np.inf, -1.0, -0.5, 0.0, 0.25, 0.5, np.inf])
@@ -66,3 +66,27 @@ def test_keys_are_ordered_by_falling_value_then_number_and_can_be_undone(
     np.testing.assert_array_equal(np.argsort(keys, kind="stable"), np.lexsort((numbers, -values)))
     for back, put_in in zip(unpack(keys), (values, numbers), strict=True):
         np.testing.assert_array_equal(back, put_in)
+
+
+@pytest.mark.parametrize("tile", [1, 1000, 3000, 2**22])
+@pytest.mark.parametrize("order", ["as they come", "rising", "falling"])
+def test_a_product_in_tiles_has_the_picks_of_the_whole(
+    tile: int, order: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sae_core.topk.TILE", tile)
+    rng = np.random.default_rng(tile)
+    x_BD = rng.integers(-4, 5, (17, 6)).astype(np.float32)  # whole numbers: no rounding, and many ties
+    W_ND = rng.integers(-4, 5, (700, 6)).astype(np.float32)
+    if order != "as they come":  # the tiles that come last, or first, have all of the strongest
+        W_ND = W_ND[np.argsort(W_ND @ x_BD[0])][:: 1 if order == "rising" else -1]
+    bias_N = rng.integers(-4, 5, 700).astype(np.float32)
+    expected = fully_sorted(x_BD @ W_ND.T + bias_N, 9)
+    for found, right in zip(top_k_of_product(x_BD, W_ND, bias_N, 9), expected, strict=True):
+        np.testing.assert_array_equal(found, right)
+
+
+def test_a_product_of_no_rows_has_no_picks() -> None:
+    indices_BK, values_BK = top_k_of_product(
+        np.empty((0, 3), np.float32), np.ones((5, 3), np.float32), np.zeros(5, np.float32), 2
+    )
+    assert indices_BK.shape == values_BK.shape == (0, 2)
