@@ -190,15 +190,9 @@ def merge_shards(folder: Path, out: Path, progress: Progress | None = None) -> C
     """
     manifests = _find_complete_set(folder)
     _check_out(out)
-    paths = []
-    for shard, manifest in manifests.items():
-        paths.append(folder / f"{shard.name}.safetensors")
-        problem = _damage(paths[-1], manifest)
-        if problem:
-            raise ArtifactError(f"{paths[-1]} {problem}.", remedy=_again(folder, [shard], manifest))
-        if progress is not None:
-            progress(len(paths), len(manifests))
+    _check_files(manifests, folder, progress)
     origin = next(iter(manifests.values())).origin
+    paths = [folder / f"{shard.name}.safetensors" for shard in manifests]
     codes = _joined(paths).in_both_orders(origin.n_latents)
     with explain_write_errors(out):
         _publish(codes, origin, out)
@@ -293,13 +287,30 @@ def _check_origins(manifests: dict[Shard, Manifest], folder: Path) -> None:
     parts = []
     for origin, shards in groups.items():
         first = manifests[shards[0]]
-        name = f"{first.sae} ({origin.sae[:LETTERS]})" if len(saes) > 1 else first.embeddings
-        parts.append(f"{_list(shards)} of {name}")
+        path, digest = (first.sae, origin.sae) if len(saes) > 1 else (first.embeddings, origin.sample)
+        parts.append(f"{_list(shards)} of {path} ({digest[:LETTERS]})")
     what = f"{folder} holds shards of different {kind}: {', '.join(parts)}."
     common = max(groups.values(), key=len)[0]
     command = _command(folder, Shard(1, common.of), manifests[common])
     remedy = f"Run `{command}`, and the same for every other shard; those that fit already are kept."
     raise ArtifactError(what, remedy=remedy)
+
+
+def _check_files(manifests: dict[Shard, Manifest], folder: Path, progress: Progress | None) -> None:
+    damaged = {}
+    for done, (shard, manifest) in enumerate(manifests.items(), 1):
+        path = folder / f"{shard.name}.safetensors"
+        problem = _damage(path, manifest)
+        if problem:
+            damaged[shard] = f"{path} {problem}."
+        if progress is not None:
+            progress(done, len(manifests))
+    if damaged:
+        sentences = list(damaged.values())[:MOST_NAMED]
+        if len(damaged) > MOST_NAMED:
+            sentences.append(f"So it is with {len(damaged) - MOST_NAMED} more.")
+        example = manifests[next(iter(damaged))]
+        raise ArtifactError(" ".join(sentences), remedy=_again(folder, list(damaged), example))
 
 
 def _list(shards: list[Shard]) -> str:

@@ -383,6 +383,25 @@ def test_a_missing_or_damaged_shard_is_named_with_the_command_that_makes_it(
     assert_same(place.merged(), place.whole())
 
 
+def test_all_damaged_files_are_named_at_once(place: Place) -> None:
+    place.encode_all(4)
+    for shard in ("1/4", "4/4"):
+        place.file(shard).write_bytes(b"short")
+    with pytest.raises(ArtifactError, match=r"001-of-004\.safetensors has 5 bytes .*004-of-004") as caught:
+        merge_shards(place.shards, place.out)
+    assert [command[-1] for command in commands_of(caught.value)] == ["1/4", "4/4"]
+    obey(caught.value)
+    assert_same(place.merged(), place.whole())
+    place.encode_all(9)
+    for path in place.shards.glob("*-of-004.*"):
+        path.unlink()
+    for path in place.shards.glob("*.safetensors"):
+        path.unlink()
+    with pytest.raises(ArtifactError, match="So it is with 4 more") as caught:
+        merge_shards(place.shards, place.out)
+    assert len(commands_of(caught.value)) == 5
+
+
 def test_a_long_list_of_missing_shards_is_cut(place: Place) -> None:
     place.encode("9/90")
     with pytest.raises(
@@ -397,7 +416,7 @@ def test_a_long_list_of_missing_shards_is_cut(place: Place) -> None:
     ("change", "said"),
     [
         (change_sae, r"different SAEs: shards .* of .*sae.safetensors \(\w{6}\)"),
-        (change_all_rows, "different embeddings"),
+        (change_all_rows, r"different embeddings: .*the rows.npy \(\w{6}\)"),
     ],
 )
 def test_shards_of_different_origin_do_not_go_together(
