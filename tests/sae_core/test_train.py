@@ -73,7 +73,7 @@ class Textbook:
         total = fvu
         is_dead = self.silent_N >= self.dead_after
         if is_dead.any():
-            n_aux = min(2 * k, int(is_dead.sum()))
+            n_aux = min(k // 2, int(is_dead.sum()))
             z_dead = dense(pre.masked_fill(~is_dead, -torch.inf), n_aux)
             target = missed.detach()
             total = total + nmse(target - z_dead @ w["W_dec_ND"], target) * self.config.aux_weight
