@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 CORPORA = Path(os.environ.get("SAEFARI_CORPORA") or Path(__file__).parents[2] / "shared" / "corpora")
 NAMES = ("astro-hep", "cs-lg")
-SIZES = (2_000, 8_000, 20_000)  # training rows
+SIZES = (2_000, 6_000, 16_000)  # training rows
 MAX_HELDOUT = 3_500
 PAPER: dict[str, Any] = {
     "learning_rate": 1e-4, "warmup": 0.0, "decay": 1e-9, "noise": 0.0, "weight_decay": 0.0, "beta2": 0.999,

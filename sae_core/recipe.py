@@ -15,6 +15,7 @@ EPOCHS = 60
 MIN_ROWS = 16
 MANY_ROWS = 30_000  # from here on 32 active latents per row beat 16
 MAX_BATCH = 1024
+RATE, RATE_LATENTS, MAX_RATE = 4.5e-3, 3072, 9e-3  # the rate for so many latents, and for few
 EVALUATIONS = 100  # of a run, at most
 EVALUATION_SHARE = 0.04  # of the time of a run: a row costs a third of what it costs to train on it
 FLOATS_PER_WEIGHT = 5  # the weight, its gradient, two moments, and the best so far
@@ -30,7 +31,7 @@ class TrainConfig:
     k: int
     steps: int
     batch: int = 1024
-    learning_rate: float = 4.5e-3
+    learning_rate: float = RATE
     warmup: float = 0.02  # share of the steps
     decay: float = 0.3  # share of the steps, at the end, linearly to zero
     noise: float = (
@@ -51,15 +52,17 @@ class TrainConfig:
     def for_corpus(cls, n_rows: int, width: int, **chosen: Any) -> TrainConfig:
         """The default recipe for `n_rows` training rows; arguments that are not None replace its parts.
 
-        A small corpus wants fewer latents: about one for ten rows, and at most 8 per dimension.
+        A small corpus wants fewer latents: about one for ten rows, and at most 8 per dimension. The more
+        latents, the lower the rate, as the square root; above it latents die.
         """
         wanted = {name: value for name, value in chosen.items() if value is not None}
         n_latents = int(wanted.pop("n_latents", min(8 * width, max(32, 64 * round(n_rows / 640)))))
         k = 32 if n_rows >= MANY_ROWS else 16
         k = int(wanted.pop("k", min(k, max(1, n_latents // 4))))
         batch = int(wanted.pop("batch", min(MAX_BATCH, max(32, 32 * round(n_rows / 512)))))
+        rate = float(wanted.pop("learning_rate", min(MAX_RATE, RATE * math.sqrt(RATE_LATENTS / n_latents))))
         steps = int(wanted.pop("steps", math.ceil(EPOCHS * n_rows / max(1, batch))))
-        return cls(n_latents=n_latents, k=k, steps=steps, batch=batch, **wanted)
+        return cls(n_latents=n_latents, k=k, steps=steps, batch=batch, learning_rate=rate, **wanted)
 
     def check(self, n_rows: int) -> None:
         """Raise `TrainingError`, in a sentence, for a configuration that cannot be trained."""
