@@ -339,6 +339,7 @@ def test_train_a_grid(run: Run, good: tuple[Path, Path, Path]) -> None:
         (["--grid", "k=2,64", "n=32,500"], "k2-n500: 108 training rows are fewer than the 500 latents"),
         (["--grid", "k=2,64", "n=32,500"], "k64-n32: k=64 latents per row of 32"),
         (["--grid", "k=2", "n=32", "--latents", "32"], "Leave those out"),
+        (["--processes", "2", "--grid", "k=2", "n=32"], "A grid is trained by one process"),
     ],
 )
 def test_grids_that_cannot_be_trained_are_explained(

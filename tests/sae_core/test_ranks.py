@@ -54,8 +54,8 @@ def planted_rows(n: int) -> np.ndarray:
     return unit
 
 
-def environment() -> dict[str, str]:
-    return {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+def environment(folder: Path) -> dict[str, str]:
+    return {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "TMPDIR": str(folder)}
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +66,7 @@ def group(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[str
     (folder / "cases.json").write_text(json.dumps({name: asdict(case) for name, case in CASES.items()}))
     command = [*TORCHRUN, "-m", "tests.sae_core.ranked", str(folder)]
     done = subprocess.run(
-        command, cwd=ROOT, env=environment(), capture_output=True, text=True, check=False, timeout=120
+        command, cwd=ROOT, env=environment(folder), capture_output=True, text=True, check=False, timeout=120
     )
     assert done.returncode == 0, done.stderr
     return folder, [json.loads((folder / f"{rank}.json").read_text()) for rank in (0, 1)]
@@ -176,7 +176,11 @@ def start(tmp_path: Path) -> Iterator[Start]:
             words = ["train", str(tmp_path / "x.npy"), "--out", str(out), *sizes, *options]
             process = stack.enter_context(
                 subprocess.Popen(
-                    [*launcher, *words], cwd=ROOT, env=environment(), text=True, stderr=subprocess.PIPE
+                    [*launcher, *words],
+                    cwd=ROOT,
+                    env=environment(tmp_path),
+                    text=True,
+                    stderr=subprocess.PIPE,
                 )
             )
             stack.callback(process.terminate)  # which it passes on
@@ -247,10 +251,10 @@ def test_a_group_that_lost_a_process_starts_again_and_ends_where_it_would_have(
 ) -> None:
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     launcher = start(SAEFARI, broken, "--steps=600", "--processes=2", "--checkpoint-seconds=0.1")
-    size: dict[str, Any] = {"n_latents": 32, "k": 4, "batch": 256, "steps": 600, "select": "float32"}
-    train_file(tmp_path / "x.npy", whole, SilentConsole(), stability=False, **size)
     wait_for(lambda: saved_step(broken) > 20)
     os.kill(members(launcher)[1], signal.SIGKILL)
+    size: dict[str, Any] = {"n_latents": 32, "k": 4, "batch": 256, "steps": 600, "select": "float32"}
+    train_file(tmp_path / "x.npy", whole, SilentConsole(), stability=False, **size)
     _, stderr = launcher.communicate(timeout=120)
     assert launcher.returncode == 0, stderr
     assert "has lost process 1 of 2 by SIGKILL. It starts again from step " in stderr
