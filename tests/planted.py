@@ -142,7 +142,7 @@ def planted_collection(home: Path, name: str = "planted", *, n: int = N_DOCUMENT
     corpus = Corpus(documents(n), [])
     path = home / f"{name}.npy"
     np.save(path, embedder.embed([document.text for document in corpus.documents]))
-    sizes: dict[str, Any] = {"latents": (64,), "ks": (4,), "steps": 2500, "stability": False, **options}
+    sizes: dict[str, Any] = {"latents": (64,), "ks": (3,), "steps": 2500, "stability": False, **options}
     config = BuildConfig(name=name, title="Planted topics", embedder=None, embeddings=path, **sizes)
     build(corpus, config, home, SilentConsole(), write_catalogue)
     return home / "collections" / name

@@ -17,7 +17,7 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> Planted:
     home = tmp_path_factory.mktemp("home")
     n_threads = torch.get_num_threads()
     torch.set_num_threads(1)  # on matrices this small threads only wait for each other
-    planted_collection(home, n=600, steps=500)
+    planted_collection(home, n=600, steps=500, ks=(4,))
     torch.set_num_threads(n_threads)
     return Planted(home, load_planted(home))
 

@@ -115,7 +115,8 @@ def test_every_link_of_a_slider_does_what_it_says(planted: Planted, client: Test
 def test_moves_are_told_in_words_and_undone_one_by_one(planted: Planted, client: TestClient) -> None:
     plain = ask(client, planted.search, q=WORDS[1])
     own = plain["sliders"][0]
-    changed = [(own["latent"], 0.0), (40, 0.3), (41, -0.2)]
+    others = set(range(planted.set.sae.n_latents)) - {slider["latent"] for slider in plain["sliders"]}
+    changed = [(own["latent"], 0.0), (min(others), 0.3), (max(others), -0.2)]
     view = ask(client, planted.search, q=WORDS[1], f=[urls.strength(*move) for move in changed])
     assert view["is_steered"]
     assert view["cosine"] < 1
