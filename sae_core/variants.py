@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 
 from sae_core.sae import MOST_PICKS
-from sae_core.sparse import Picks
+from sae_core.sparse import Picks, strongest
 
 if TYPE_CHECKING:
     from sae_core.recipe import TrainConfig
@@ -47,7 +47,7 @@ class TopK:
         return self.pick_after_training(a_BN)
 
     def pick_after_training(self, a_BN: torch.Tensor) -> Picks:
-        return Picks.of(a_BN.topk(self.k, dim=1, sorted=False).indices, a_BN.shape[1])
+        return Picks.of(strongest(a_BN, self.k), a_BN.shape[1])
 
 
 class BatchTopK:
@@ -64,19 +64,19 @@ class BatchTopK:
         self._threshold = threshold
 
     def pick(self, a_BN: torch.Tensor) -> Picks:
-        top = self._candidates(a_BN)
-        n_kept = len(a_BN) * self.k
-        values = top.values.float().clamp_min(0).reshape(-1)
-        least = values.topk(n_kept, sorted=False).values.min()
+        indices_BC, values_BC = self._candidates(a_BN)
+        values = values_BC.float().clamp_min(0).reshape(-1)
+        least = values.topk(len(a_BN) * self.k, sorted=False).values.min()
         self._remember(least)
-        return Picks.of(top.indices, a_BN.shape[1], (top.values >= least) & (top.values > 0))
+        return Picks.of(indices_BC, a_BN.shape[1], (values_BC >= least) & (values_BC > 0))
 
     def pick_after_training(self, a_BN: torch.Tensor) -> Picks:
-        top = self._candidates(a_BN)
-        return Picks.of(top.indices, a_BN.shape[1], top.values > self._threshold)
+        indices_BC, values_BC = self._candidates(a_BN)
+        return Picks.of(indices_BC, a_BN.shape[1], values_BC > self._threshold)
 
-    def _candidates(self, a_BN: torch.Tensor) -> torch.return_types.topk:
-        return a_BN.topk(min(MOST_PICKS * self.k, a_BN.shape[1]), dim=1, sorted=False)
+    def _candidates(self, a_BN: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        indices_BC = strongest(a_BN, min(MOST_PICKS * self.k, a_BN.shape[1]))
+        return indices_BC, a_BN.gather(1, indices_BC)
 
     def _remember(self, least: torch.Tensor) -> None:
         kept = torch.where(self._threshold > 0, THRESHOLD_MEMORY, 0.0)  # the first batch counts fully
@@ -99,7 +99,7 @@ class Matryoshka(TopK):
 
     def pick(self, a_BN: torch.Tensor) -> Picks:
         most = min(2 * self.k, a_BN.shape[1])
-        indices_BK = a_BN.topk(most, dim=1).indices
+        indices_BK = strongest(a_BN, most, in_order=True)
         ks = torch.tensor([max(1, self.k // 2), self.k, self.k, most], device=a_BN.device)
         k_B = ks[torch.arange(len(a_BN), device=a_BN.device) % len(ks)]
         rank_K = torch.arange(most, device=a_BN.device)

@@ -18,6 +18,7 @@ from sae_core.errors import TrainingError
 from sae_core.metrics import evaluate
 from sae_core.recipe import TrainConfig, learning_rate
 from sae_core.sae import SAE
+from sae_core.sparse import strongest
 from sae_core.train import Run, Trainer, train
 
 WIDTH = 16
@@ -139,6 +140,18 @@ def test_gradients_are_those_that_autograd_finds(rows: np.ndarray, variant: str)
     (loss + config.retrieval * kl).backward()  # type: ignore[no-untyped-call]
     for name, value in w.items():
         torch.testing.assert_close(trainer._grads[name], value.grad, rtol=1e-4, atol=1e-6, msg=name)
+
+
+@pytest.mark.parametrize(("n", "k"), [(512, 8), (512, 200), (500, 8), (16, 16)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_strongest_are_those_of_a_whole_sort(n: int, k: int, dtype: torch.dtype) -> None:
+    a_BN = torch.randn(40, n, generator=torch.Generator().manual_seed(n)).to(dtype)
+    a_BN[:3] = a_BN[:3].round()  # many ties
+    expected = a_BN.sort(dim=1, descending=True).values[:, :k]
+    found = strongest(a_BN, k, in_order=True)
+    assert all(len(set(row)) == k for row in found.tolist())
+    assert torch.equal(a_BN.gather(1, found), expected)
+    assert torch.equal(a_BN.gather(1, strongest(a_BN, k)).sort(dim=1, descending=True).values, expected)
 
 
 def test_selection_in_bfloat16_changes_next_to_nothing(rows: np.ndarray) -> None:
