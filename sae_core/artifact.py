@@ -71,17 +71,32 @@ def draft(collection: Path, manifest: dict[str, Any]) -> Iterator[Path]:
 
     `manifest` may still be filled in the body. Needs the collection's lock.
     """
-    generations = collection / "generations"
-    generations.mkdir(parents=True, exist_ok=True)
-    for left in generations.glob(".draft-*"):
-        shutil.rmtree(left)
-    folder = generations / f".draft-{uuid.uuid4().hex[:8]}"
-    folder.mkdir()
-    try:
+    with _drafted(collection) as folder:
         yield folder
-        _publish(collection, folder, manifest)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        _publish(collection, folder, manifest, {})
+
+
+@contextmanager
+def revise(collection: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """A draft that differs from the served generation only in what is written, with its manifest to edit.
+
+    The draft has the folders of the served generation and none of its files: nothing that is written there,
+    in whatever way, can reach what is served. Read from `current(collection)`. On a clean exit every file
+    that was not written is linked (copied where the file system has no links) and keeps the checksum that
+    it had, so that damage stays damage; then the draft is served. Needs the collection's lock.
+    """
+    served = current(collection)
+    manifest = load_manifest(served)
+    files = manifest.pop("files")
+    del manifest["generation"]
+    with _drafted(collection) as folder:
+        for name in files:
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        yield folder, manifest
+        carried = {name: entry for name, entry in files.items() if not (folder / name).exists()}
+        for name in carried:
+            _link(served / name, folder / name)
+        _publish(collection, folder, {**manifest, "revised": datetime.now(UTC).isoformat()}, carried)
 
 
 def current(collection: Path) -> Path:
@@ -174,13 +189,41 @@ def _load_array(path: Path) -> NDArray[Any]:
         return np.load(path, allow_pickle=False)  # type: ignore[no-any-return]  # empty arrays cannot be mapped
 
 
-def _publish(collection: Path, folder: Path, manifest: dict[str, Any]) -> None:
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
+@contextmanager
+def _drafted(collection: Path) -> Iterator[Path]:
+    """An empty folder beside the generations, gone at the end unless it was renamed."""
+    generations = collection / "generations"
+    generations.mkdir(parents=True, exist_ok=True)
+    for left in generations.glob(".draft-*"):
+        shutil.rmtree(left)
+    folder = generations / f".draft-{uuid.uuid4().hex[:8]}"
+    folder.mkdir()
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _link(old: Path, new: Path) -> None:
+    """The same file under another name; a copy where there are no hard links, or too many."""
+    try:
+        new.hardlink_to(old)
+    except FileNotFoundError as error:
+        raise ArtifactError(f"{old} is missing.", remedy=REBUILD) from error
+    except OSError:
+        shutil.copyfile(old, new)
+
+
+def _publish(
+    collection: Path, folder: Path, manifest: dict[str, Any], carried: dict[str, dict[str, Any]]
+) -> None:
+    """Serve a draft. `carried` are entries of the manifest that are taken over instead of read anew."""
     entries = {}
-    for path in files:
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        name = str(path.relative_to(folder))
         with path.open("rb") as file:
             os.fsync(file.fileno())
-        entries[str(path.relative_to(folder))] = {"size": path.stat().st_size, "sha256": sha256_of(path)}
+        entries[name] = carried.get(name) or {"size": path.stat().st_size, "sha256": sha256_of(path)}
     built = datetime.now(UTC)
     whole = {"schema": SCHEMA, "built": built.isoformat()}
     content = json.dumps({**whole, **manifest, "files": entries}, ensure_ascii=False, indent=1).encode()

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import errno
 import json
+import os
+import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -189,3 +192,148 @@ def test_arrays_and_json_come_back(tmp_path: Path) -> None:
     artifact.save_json(tmp_path / "value.json", {"text": "é < ∞"})
     assert artifact.load_json(tmp_path / "value.json") == {"text": "é < ∞"}
     assert json.loads((tmp_path / "value.json").read_text()) == {"text": "é < ∞"}
+
+
+# --- revisions ------------------------------------------------------------------------------------
+
+
+def publish_arrays(collection: Path) -> Path:
+    with artifact.locked(collection), artifact.draft(collection, {"name": "c", "saes": [1]}) as folder:
+        artifact.save_arrays(folder / "arrays", {"a_N": np.arange(9), "b_N": np.zeros(3)})
+        artifact.save_json(folder / "saes" / "x" / "labels.json", ["old"])
+    return artifact.current(collection)
+
+
+def test_a_revision_has_what_was_written_and_shares_the_rest(tmp_path: Path) -> None:
+    old = publish_arrays(tmp_path)
+    with artifact.locked(tmp_path), artifact.revise(tmp_path) as (folder, manifest):
+        artifact.save_json(folder / "saes" / "x" / "labels.json", ["new"])
+        write_atomic(folder / "saes" / "x" / "report.json", b"{}")  # beside files that were not written
+        manifest["saes"].append(2)
+    new = artifact.current(tmp_path)
+    assert new != old
+    revised = artifact.verify(new)
+    assert (revised["saes"], revised["name"]) == ([1, 2], "c")
+    assert revised["built"] == artifact.verify(old)["built"] < revised["revised"]
+    assert artifact.load_json(new / "saes/x/labels.json") == ["new"]
+    assert artifact.load_json(old / "saes/x/labels.json") == ["old"]
+    assert set(revised["files"]) == {*artifact.load_manifest(old)["files"], "saes/x/report.json"}
+    assert (new / "arrays/a_N.npy").samefile(old / "arrays/a_N.npy")
+
+
+@pytest.mark.parametrize("way", ["save_arrays", "np.save", "open", "append", "save_json", "write_atomic"])
+def test_no_way_of_writing_reaches_the_served_generation(tmp_path: Path, way: str) -> None:
+    class Server:
+        pass
+
+    old, server = publish_arrays(tmp_path), Server()
+    artifact.keep(old, server)
+    for _ in range(2):  # a revision of a revision shares files with two generations
+        with artifact.locked(tmp_path), artifact.revise(tmp_path) as (folder, _manifest):
+            path = folder / "arrays" / "a_N.npy"
+            if way == "save_arrays":
+                artifact.save_arrays(path.parent, {"a_N": np.arange(9) + 1})
+            elif way == "np.save":
+                np.save(path, np.arange(9) + 1)
+            elif way == "open":
+                path.write_bytes(b"other")
+            elif way == "append":
+                with path.open("ab") as file:
+                    file.write(b"more")
+            elif way == "save_json":
+                artifact.save_json(path, [1])
+            else:
+                write_atomic(path, b"other")
+        artifact.verify(artifact.current(tmp_path))
+        artifact.verify(old)
+    np.testing.assert_array_equal(np.load(old / "arrays" / "a_N.npy"), np.arange(9))
+
+
+def test_a_revision_that_fails_leaves_nothing(tmp_path: Path) -> None:
+    old = publish_arrays(tmp_path)
+
+    def fail() -> None:
+        with artifact.locked(tmp_path), artifact.revise(tmp_path) as (folder, _manifest):
+            (folder / "arrays" / "a_N.npy").write_bytes(b"half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
+    assert artifact.current(tmp_path) == old
+    assert [path.name for path in (tmp_path / "generations").iterdir()] == [old.name]
+    artifact.verify(old)
+
+
+def test_damage_is_not_made_good_by_a_revision(tmp_path: Path) -> None:
+    damage_flip(publish_arrays(tmp_path) / "arrays" / "b_N.npy")
+    with artifact.locked(tmp_path), artifact.revise(tmp_path) as (folder, _manifest):
+        artifact.save_arrays(folder / "arrays", {"a_N": np.arange(2)})
+    with pytest.raises(ArtifactError, match=r"b_N\.npy has changed"):
+        artifact.verify(artifact.current(tmp_path))
+
+
+def test_a_file_that_is_gone_cannot_be_carried_over(tmp_path: Path) -> None:
+    old = publish_arrays(tmp_path)
+    (old / "arrays" / "b_N.npy").unlink()
+    with (
+        pytest.raises(ArtifactError, match=r"b_N\.npy is missing"),
+        artifact.locked(tmp_path),
+        artifact.revise(tmp_path),
+    ):
+        pass
+    assert artifact.current(tmp_path) == old
+
+
+def test_without_links_files_are_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    old = publish_arrays(tmp_path)
+
+    def refuse(_self: Path, _target: Path) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(Path, "hardlink_to", refuse)
+    with artifact.locked(tmp_path), artifact.revise(tmp_path) as (folder, _manifest):
+        artifact.save_arrays(folder / "arrays", {"a_N": np.arange(2)})
+    new = artifact.current(tmp_path)
+    artifact.verify(new)
+    assert not (new / "arrays" / "b_N.npy").samefile(old / "arrays" / "b_N.npy")
+
+
+def test_a_revision_that_is_killed_at_any_moment_leaves_a_sound_generation(tmp_path: Path) -> None:
+    """Killed at each of its calls to the file system in turn: what is served is the old or the new."""
+    old = publish_arrays(tmp_path)
+    calls = ("mkdir", "hardlink_to", "rename", "replace", "open", "unlink")
+    for at in range(200):
+        pid = os.fork()
+        if pid == 0:
+            try:
+                left = [at]
+                for name in calls:
+                    setattr(Path, name, _deadly(getattr(Path, name), left))
+                with artifact.locked(tmp_path), artifact.revise(tmp_path) as (folder, _manifest):
+                    artifact.save_json(folder / "saes" / "x" / "labels.json", [at])
+                os._exit(0)
+            finally:
+                os._exit(1)
+        _, status = os.waitpid(pid, 0)
+        folder = artifact.current(tmp_path)
+        artifact.verify(folder)
+        if not os.WIFSIGNALED(status):
+            assert status == 0
+            break
+    else:
+        pytest.fail("the revision never came to its end")
+    assert at > 10
+    assert artifact.load_json(folder / "saes/x/labels.json") == [at]
+    assert folder != old
+
+
+def _deadly(function: Callable[..., Any], left: list[int]) -> Callable[..., Any]:
+    """The same function, which kills the process when `left` calls have been made."""
+
+    def call(*arguments: Any, **options: Any) -> Any:
+        if left[0] == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        left[0] -= 1
+        return function(*arguments, **options)
+
+    return call
