@@ -41,6 +41,7 @@ from sae_core.corpus import Document
 from sae_core.errors import NotFoundError, SaefariError
 from sae_core.explorer import Explorer, FeatureSet
 from sae_core.families import Family, FamilyConfig
+from sae_core.labels import Label
 
 log = logging.getLogger("saefari")
 
@@ -67,6 +68,31 @@ def link(text: str, url: str) -> Option:
 
 
 # --- one SAE --------------------------------------------------------------------------------------
+
+
+def label_view(label: Label, unlabelled: str = UNLABELLED) -> LabelView:
+    """What pages show of a label; `unlabelled` is the text where there is none."""
+    is_labelled = label.source != "none" and bool(label.text.strip())
+    score = label.score
+    return LabelView(
+        text=label.text if is_labelled else unlabelled,
+        source=label.source if is_labelled else "none",
+        score=score.auc.value if score else None,
+        score_low=score.auc.low if score else None,
+        score_high=score.auc.high if score else None,
+        score_n=score.n_positives + score.n_negatives if score else 0,
+        n_positives=score.n_positives if score else 0,
+        n_negatives=score.n_negatives if score else 0,
+        f1=score.f1 if score else None,
+        pearson=score.pearson if score else None,
+        predictor=score.predictor if score else "",
+        other_scores=label.other_scores,
+        candidates=label.candidates,
+        evidence=label.evidence,
+        made=label.evidence.made if label.evidence else "",
+        history=label.history,
+        remark=label.remark,
+    )
 
 
 class ServedSAE:
@@ -96,19 +122,7 @@ class ServedSAE:
         self.summary = self._summary()
 
     def _label(self, latent: int) -> LabelView:
-        label = self.set.labels[latent]
-        is_dead = self.fires[latent] == 0
-        is_labelled = label.source != "none" and bool(label.text.strip())
-        return LabelView(
-            text=label.text if is_labelled else DEAD if is_dead else UNLABELLED,
-            source=label.source if is_labelled else "none",
-            score=finite(label.score),
-            score_low=finite(label.score_low),
-            score_high=finite(label.score_high),
-            score_n=int(label.score_n),
-            predictor=label.predictor,
-            candidates=[(text, float(score)) for text, score in label.candidates if math.isfinite(score)],
-        )
+        return label_view(self.set.labels[latent], DEAD if self.fires[latent] == 0 else UNLABELLED)
 
     def _summary(self) -> SAESummary:
         metrics, sae = self.set.metrics, self.set.sae

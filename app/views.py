@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from sae_core.labels import Candidate, Evidence, Former, Interval, Score
+
 
 @dataclass(frozen=True)
 class Breadcrumb:
@@ -19,16 +21,25 @@ class Breadcrumb:
 
 @dataclass(frozen=True)
 class LabelView:
-    """A feature's label with its evidence. `text` is never empty: unlabelled features say so."""
+    """A feature's or a family's label with its evidence. `text` is never empty: unlabelled ones say so."""
 
     text: str
-    source: str  # "phrases", "none", later "llm:..." and "human:..."
+    source: str  # "phrases", "llm:MODEL" or "none"
     score: float | None  # AUC of the predictor on held-out documents; None where not measured
     score_low: float | None
     score_high: float | None
-    score_n: int
-    predictor: str  # how the score was measured, in words
-    candidates: list[tuple[str, float]]  # other phrases with their scores, best first
+    score_n: int  # positives and negatives
+    n_positives: int
+    n_negatives: int
+    f1: Interval | None
+    pearson: Interval | None
+    predictor: str  # how the score was measured, in words; "" where it was not
+    other_scores: list[Score]  # on the same documents by other predictors
+    candidates: list[Candidate]  # best first, the label's own included
+    evidence: Evidence | None  # positions of documents, prompt, reasoning
+    made: str  # ISO date, "" where it is not known
+    history: list[Former]  # latest first
+    remark: str  # why there is no label, or no score
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ answer = explorer.search("k16-n512-3fa9c1", explorer.embed("sparse matrices"), {
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +24,7 @@ from sae_core.features import FeatureTable
 from sae_core.index import Hits, VectorIndex, top
 from sae_core.labels import Label
 from sae_core.sae import SAE
+from sae_core.splitting import Matches
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -74,6 +75,7 @@ class FeatureSet:
     metrics: dict[str, Any]
     config: dict[str, Any]
     history: list[dict[str, float]]
+    matches: dict[str, Matches] = field(default_factory=dict)  # by the name of the other SAE
 
     @cached_property
     def quality_N(self) -> NDArray[np.float32]:
@@ -85,7 +87,8 @@ class FeatureSet:
         n_N = np.asarray(self.features.n_documents_N, dtype=np.float64)
         log_density_N = np.log10(np.maximum(n_N, 1) / max(self.codes.n_documents, 1))
         useful_N = np.exp(-0.5 * (log_density_N - TYPICAL_LOG_DENSITY) ** 2)
-        trust_N = np.array([max(0.0, 2 * (label.score_low or 0.5) - 1) for label in self.labels])
+        low_N = np.array([label.score.auc.low if label.score else 0.5 for label in self.labels])
+        trust_N = np.maximum(2 * low_N - 1, 0)
         return np.where(n_N > 0, 0.7 * trust_N + 0.3 * useful_N, 0).astype(np.float32)
 
     @cached_property
@@ -113,6 +116,8 @@ class FeatureSet:
         artifact.save_json(folder / "labels.json", self.labels)
         artifact.save_json(folder / "families.json", self.families)
         artifact.save_json(folder / "training.json", {**self.describe(), "history": self.history})
+        for other, matches in self.matches.items():
+            artifact.save_arrays(folder / "matches" / other, vars(matches))
 
     @classmethod
     def load(cls, folder: Path) -> FeatureSet:
@@ -125,11 +130,15 @@ class FeatureSet:
             sae=sae,
             codes=Codes(n_documents=len(arrays["document_ptr"]) - 1, n_latents=sae.n_latents, **arrays),
             features=FeatureTable(**artifact.load_arrays(folder / "features")),
-            labels=[_label(entry) for entry in artifact.load_json(folder / "labels.json")],
+            labels=[Label.parse(entry) for entry in artifact.load_json(folder / "labels.json")],
             families=[Family(**entry) for entry in artifact.load_json(folder / "families.json")],
             metrics=training["metrics"],
             config=training["config"],
             history=training["history"],
+            matches={
+                other.name: Matches(**artifact.load_arrays(other))
+                for other in sorted((folder / "matches").glob("*"))
+            },
         )
 
 
@@ -308,10 +317,6 @@ def _ranks(
         equal = scores_M[: positions[at]] == scores[at]
         ranks[at] += np.count_nonzero(equal if allowed is None else equal & allowed[: positions[at]])
     return ranks
-
-
-def _label(entry: dict[str, Any]) -> Label:
-    return Label(**{**entry, "candidates": [(text, score) for text, score in entry["candidates"]]})
 
 
 def _not_ready(state: str, problem: str) -> EmbedderNotReady:

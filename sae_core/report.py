@@ -56,7 +56,7 @@ def _rejected(counts: dict[str, int]) -> str:
 
 def _sae_section(space: FeatureSet) -> list[str]:
     scores = space.metrics
-    measured = [label.score for label in space.labels if label.score is not None]
+    measured = [label.score.auc.value for label in space.labels if label.score]
     n_alive = scores["n_latents"] - scores["n_dead"]
     typical = f"median score {sorted(measured)[len(measured) // 2]:.2f} AUC" if measured else "none scored"
     rows = [

@@ -29,7 +29,7 @@ TITLE_WEIGHT = 1.5  # of a document that has the phrase in its title, against on
 
 
 @dataclass(frozen=True)
-class Candidate:
+class Mined:
     """A phrase that may name a feature."""
 
     text: str
@@ -171,7 +171,7 @@ def mine(
     positives: NDArray[np.int64],
     negatives: NDArray[np.int64],
     n_candidates: int,
-) -> list[Candidate]:
+) -> list[Mined]:
     """Phrases that stand in the positives and not in the negatives, by falling contrast.
 
     contrast = p log(p / q): p the share of the positives that have the phrase (in the title it counts
@@ -195,7 +195,7 @@ def mine(
     best = best[np.lexsort((found[best], -contrast[best]))][:N_SHORTLISTED]
     whole = _without_fragments(phrases, found[best], n_with[best])
     return [
-        Candidate(
+        Mined(
             text=phrases.text(int(found[at]), entries[which == at]),
             words=phrases.words(int(found[at])),
             contrast=float(contrast[at]),

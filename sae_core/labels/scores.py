@@ -1,17 +1,19 @@
-"""How well a label predicts its feature: documents set aside, AUC, and its interval.
+"""How well a label predicts its feature: documents set aside, three measures with intervals, a tournament.
 
-Of a feature's documents, ranked by activation, every other one may be used to find a label and the rest
-to score it; likewise of its near misses. A label is therefore never scored on what it was made from.
+The documents of a feature, ranked by activation, are dealt out in turn: one to make labels from, one to
+choose between candidates, one to score the choice; its near misses likewise, and so are other documents on
+which it is silent. So a label is never scored on what made or chose it.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
-import scipy.sparse as sp
+
+from sae_core.labels import Candidate, Interval, Label, Score
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -20,47 +22,67 @@ if TYPE_CHECKING:
 
     from sae_core.codes import Codes
     from sae_core.features import FeatureTable
-    from sae_core.labels.words import Tokens
 
-N_MINED_TOP, N_MINED_TYPICAL = 12, 8
-N_BAND = 10  # held-out positives from each of three bands: top, typical, borderline
-N_RANDOM = 15  # silent documents, besides as many near misses, in each half
+N_BAND = 10  # positives from each of three bands: top, typical, borderline
+N_RANDOM = 15  # silent documents, besides as many near misses
 MIN_SCORED = 5  # positives, and negatives, below which there is no score
+MIN_TO_CHOOSE = 24  # documents of a feature from which on a third of them is kept to choose by
+N_ENTERED = 4  # candidates of a feature in its tournament
 Z_95 = 1.959964
 BISECTIONS = 40
-BM25_K, BM25_B = 1.2, 0.75  # saturation of a word's count, and how far a document's length matters
+
+
+class Sample(NamedTuple):
+    """Positions of documents: at most 30 that have the feature and 30 on which it is silent."""
+
+    positives: NDArray[np.int64]  # top, typical and borderline, strongest first
+    near: NDArray[np.int64]  # at most 15 near misses, nearest first
+    random: NDArray[np.int64]  # at most 15 others
+
+    @property
+    def negatives(self) -> NDArray[np.int64]:
+        return np.concatenate((self.near, self.random))
+
+    @property
+    def documents(self) -> NDArray[np.int64]:
+        """Positives, then negatives."""
+        return np.concatenate(self)
 
 
 @dataclass(frozen=True)
 class Split:
-    """Positions of the documents from which a feature's label is made, and of those that score it."""
+    """Which documents make a feature's label, choose it, and score it; no document is in two of them."""
 
-    mined: NDArray[np.int64]  # at most 20 that have the feature: the strongest, and typical ones
-    mined_near: NDArray[np.int64]  # at most 15 near misses
-    mined_random: NDArray[np.int64]  # at most 15 others on which it is silent
-    heldout: NDArray[np.int64]  # at most 30 that have the feature: top, typical and borderline
-    heldout_against: NDArray[np.int64]  # at most 15 near misses and 15 others
+    mined: Sample
+    choosing: Sample  # empty where the feature has too few documents for it
+    heldout: Sample
 
 
 def split_documents(codes: Codes, table: FeatureTable, latent: int, seed: int) -> Split:
-    """Share out the documents of a latent; the same seed gives the same split."""
+    """Share out the documents of a latent; the same seed gives the same split.
+
+    A feature with fewer than MIN_TO_CHOOSE documents keeps none to choose by.
+    """
     ranked = codes.of_latent(latent)[0].astype(np.int64)
-    mined, kept = ranked[::2], ranked[1::2]
-    if len(mined) > N_MINED_TOP + N_MINED_TYPICAL:
-        typical = _spread(mined[N_MINED_TOP : 3 * len(mined) // 4], N_MINED_TYPICAL)
-        mined = np.concatenate((mined[:N_MINED_TOP], typical))
-    if len(kept) > 3 * N_BAND:
-        kept = np.concatenate((kept[:N_BAND], _spread(kept[N_BAND:-N_BAND], N_BAND), kept[-N_BAND:]))
     near = table.near_NM[latent].astype(np.int64)
     near = near[near >= 0]
-    is_silent = np.ones(codes.n_documents, dtype=np.bool_)
-    is_silent[ranked] = False
-    is_silent[near] = False
-    silent = np.flatnonzero(is_silent)
-    random = np.random.default_rng((seed, latent)).choice(
-        silent, min(2 * N_RANDOM, len(silent)), replace=False, shuffle=False
-    )
-    return Split(mined, near[::2], random[::2], kept, np.concatenate((near[1::2], random[1::2])))
+    n_shares = 3 if len(ranked) >= MIN_TO_CHOOSE else 2
+    random = _silent(codes.n_documents, np.concatenate((ranked, near)), n_shares * N_RANDOM, (seed, latent))
+    samples = [
+        _sample(ranked[share::n_shares], near[share::n_shares], random[share::n_shares])
+        for share in range(n_shares)
+    ]
+    none = np.zeros(0, dtype=np.int64)
+    return Split(samples[0], samples[1] if n_shares > 2 else Sample(none, none, none), samples[-1])  # noqa: PLR2004
+
+
+def _sample(ranked: NDArray[np.int64], near: NDArray[np.int64], random: NDArray[np.int64]) -> Sample:
+    """As many negatives as positives, half of them near misses, where there are so many."""
+    if len(ranked) > 3 * N_BAND:
+        typical = _spread(ranked[N_BAND:-N_BAND], N_BAND)
+        ranked = np.concatenate((ranked[:N_BAND], typical, ranked[-N_BAND:]))
+    n_near = min(len(near), (len(ranked) + 1) // 2)
+    return Sample(ranked, near[:n_near], random[: max(len(ranked) - n_near, 0)])
 
 
 def _spread(ranked: NDArray[np.int64], n: int) -> NDArray[np.int64]:
@@ -69,23 +91,37 @@ def _spread(ranked: NDArray[np.int64], n: int) -> NDArray[np.int64]:
     return ranked[np.unique(places)]
 
 
-@dataclass(frozen=True)
-class Score:
-    """AUC with its 95 % interval, and the number of documents it rests on."""
-
-    auc: float
-    low: float
-    high: float
-    n: int
+def _silent(n_documents: int, others: NDArray[np.int64], n: int, seed: tuple[int, int]) -> NDArray[np.int64]:
+    """At most `n` documents, at random, that are not among the `others`."""
+    rest = np.setdiff1d(np.arange(n_documents), others)
+    return np.random.default_rng(seed).choice(rest, min(n, len(rest)), replace=False)
 
 
-def measure(positives: NDArray[np.float32], negatives: NDArray[np.float32]) -> Score | None:
-    """Score of a predictor from its values on documents with and without the feature; None if too few."""
+# --- measures ---------------------------------------------------------------------------------------
+
+
+def measure(
+    predictor: str,
+    positives: NDArray[np.float32],
+    negatives: NDArray[np.float32],
+    threshold: float,
+) -> Score | None:
+    """Score of a predictor from its values on documents with and without the feature; None if too few.
+
+    `threshold` is that of F1, chosen on other documents.
+    """
     if min(len(positives), len(negatives)) < MIN_SCORED:
         return None
     value = float(auc(positives, negatives))
     low, high = interval(value, len(positives), len(negatives))
-    return Score(value, low, high, len(positives) + len(negatives))
+    return Score(
+        predictor=predictor,
+        n_positives=len(positives),
+        n_negatives=len(negatives),
+        auc=Interval(value, low, high),
+        f1=f1(positives, negatives, threshold),
+        pearson=pearson(positives, negatives),
+    )
 
 
 def auc(positives: NDArray[np.floating], negatives: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -128,27 +164,150 @@ def _bisect(excess: Callable[[float], float], outside: float, inside: float) -> 
     return outside
 
 
-class WordPredictor:
-    """BM25 of a label's words in a document: a predictor that needs no embeddings."""
+def pearson(positives: NDArray[np.floating], negatives: NDArray[np.floating]) -> Interval:
+    """Correlation of the prediction with 1 on positives and 0 on negatives; Fisher's z interval.
 
-    def __init__(self, tokens: Tokens) -> None:
-        n_documents = len(tokens.document_ptr) - 1
-        n_words = int(tokens.normal_W.max(initial=-1)) + 1
-        normal_T = tokens.normal_W[tokens.word_T]
-        counts = sp.csr_matrix(
-            (np.ones(len(normal_T), dtype=np.float32), normal_T, tokens.document_ptr),
-            shape=(n_documents, n_words),
+    A prediction that is the same everywhere has 0. Needs more than three documents.
+    """
+    values = np.concatenate((positives, negatives)).astype(np.float64)
+    truth = np.repeat((1.0, 0.0), (len(positives), len(negatives)))
+    values, truth = values - values.mean(), truth - truth.mean()
+    length = math.sqrt(float(values @ values) * float(truth @ truth))
+    value = float(np.clip(values @ truth / length, -1, 1)) if length > 0 else 0.0
+    # At +-1 the interval would have no width; half a document's worth of doubt keeps one.
+    bounded = float(np.clip(value, -1 + 1e-12, 1 - 1e-12))
+    centre, half = math.atanh(bounded), Z_95 / math.sqrt(len(truth) - 3)
+    return Interval(value, min(math.tanh(centre - half), value), max(math.tanh(centre + half), value))
+
+
+def f1(positives: NDArray[np.floating], negatives: NDArray[np.floating], threshold: float) -> Interval:
+    """F1 of "above the threshold has the feature", with a 95 % interval.
+
+    F1 = 2 J / (1 + J) with J = TP / (TP + FP + FN), the share of hits among all documents that have the
+    feature or are said to: it rises with J, so Wilson's interval of that share is carried over.
+    """
+    hits = int((positives > threshold).sum())
+    n = len(positives) + int((negatives > threshold).sum())
+    share = wilson(hits, n)
+    return Interval(*(2 * j / (1 + j) for j in (share.value, share.low, share.high)))
+
+
+def wilson(hits: int, n: int) -> Interval:
+    """A share of n > 0 with Wilson's 95 % interval."""
+    value, z2 = hits / n, Z_95**2
+    centre = (value + z2 / (2 * n)) / (1 + z2 / n)
+    half = Z_95 / (1 + z2 / n) * math.sqrt(value * (1 - value) / n + z2 / (4 * n**2))
+    return Interval(value, max(0.0, min(centre - half, value)), min(1.0, max(centre + half, value)))
+
+
+def choose_threshold(positives: NDArray[np.floating], negatives: NDArray[np.floating]) -> float:
+    """The threshold with the highest F1 on these documents; the highest of several."""
+    values = np.unique(np.concatenate((positives, negatives)))
+    if not len(values):
+        return 0.0
+    between = np.concatenate(([values[0] - 1.0], (values[1:] + values[:-1]) / 2))
+    hits = (positives[:, None] > between).sum(axis=0)
+    said = hits + (negatives[:, None] > between).sum(axis=0)
+    scores = 2 * hits / np.maximum(said + len(positives), 1)
+    return float(between[len(scores) - 1 - int(np.argmax(scores[::-1]))])
+
+
+# --- tournament -------------------------------------------------------------------------------------
+
+
+class Predictor(Protocol):
+    """Says from a label's text which documents have the feature."""
+
+    @property
+    def name(self) -> str:
+        """In words; says where it is circular."""
+
+    def predict(
+        self, texts: Sequence[str], documents: Sequence[NDArray[np.int64]]
+    ) -> list[NDArray[np.float32]]:
+        """For each text a number for each of its documents, higher where the feature is expected."""
+
+
+def hold_tournament(
+    candidates: Sequence[Sequence[Candidate]],
+    splits: Sequence[Split],
+    predictor: Predictor,
+    others: Sequence[Predictor] = (),
+) -> list[Label]:
+    """A label for each feature: of its first candidates the best on the choosing documents.
+
+    `candidates` come best first; the first N_ENTERED compete by AUC, a tie goes to the earlier. Where
+    there are no documents to choose by, the first is taken. Scores are those on held-out documents, by
+    `predictor` and by the `others`. The held-out documents are not predicted before all is chosen.
+    """
+    chosen = _choose(candidates, splits, predictor)
+    scores = [_scores(each, chosen, splits) for each in (predictor, *others)]
+    labels = []
+    for at, ranked in enumerate(chosen):
+        if not ranked:
+            labels.append(Label("", "none", remark="no candidate"))
+            continue
+        own, *rest = (found[at] for found in scores)
+        labels.append(
+            Label(
+                text=ranked[0].text,
+                source=ranked[0].source,
+                score=own,
+                candidates=ranked,
+                other_scores=[score for score in rest if score],
+                remark="" if own else _too_few(splits[at].heldout),
+            )
         )
-        counts.sum_duplicates()
-        n_with = np.bincount(counts.indices, minlength=n_words)
-        self._rarity = np.log(1 + (n_documents - n_with + 0.5) / (n_with + 0.5))
-        lengths = np.diff(tokens.document_ptr)
-        penalty = BM25_K * (1 - BM25_B + BM25_B * lengths / max(float(lengths.mean()), 1))
-        counts.data *= (BM25_K + 1) / (counts.data + np.repeat(penalty, np.diff(counts.indptr)))
-        self._saturated = counts
+    return labels
 
-    def predict(self, words: Sequence[int], documents: NDArray[np.int64]) -> NDArray[np.float32]:
-        """BM25 of words (normal forms) in each document."""
-        columns = sorted(set(words))
-        saturated = self._saturated[documents][:, columns]
-        return np.asarray(saturated @ self._rarity[columns], dtype=np.float32)
+
+def _choose(
+    candidates: Sequence[Sequence[Candidate]], splits: Sequence[Split], predictor: Predictor
+) -> list[list[Candidate]]:
+    """The candidates of each feature, those that competed first, the winner at their head."""
+    pairs = [
+        (at, place)
+        for at, (found, split) in enumerate(zip(candidates, splits, strict=True))
+        if min(len(split.choosing.positives), len(split.choosing.negatives)) >= MIN_SCORED
+        for place in range(min(len(found), N_ENTERED))
+    ]
+    predicted = predictor.predict(
+        [candidates[at][place].text for at, place in pairs],
+        [splits[at].choosing.documents for at, _ in pairs],
+    )
+    ranked = [list(found) for found in candidates]
+    for (at, place), values in zip(pairs, predicted, strict=True):
+        n = len(splits[at].choosing.positives)
+        ranked[at][place] = replace(ranked[at][place], chosen_by=float(auc(values[:n], values[n:])))
+    for found in ranked:  # stable: a tie goes to the earlier
+        found.sort(key=lambda candidate: -1.0 if candidate.chosen_by is None else -1 - candidate.chosen_by)
+    return ranked
+
+
+def _scores(
+    predictor: Predictor, chosen: Sequence[Sequence[Candidate]], splits: Sequence[Split]
+) -> list[Score | None]:
+    """The score of the first candidate of each feature, on held-out documents."""
+    labelled = [at for at, ranked in enumerate(chosen) if ranked]
+    texts = [chosen[at][0].text for at in labelled]
+    # A threshold is chosen where there are documents to choose by, else where the label was made.
+    before = [
+        splits[at].choosing if len(splits[at].choosing.positives) else splits[at].mined for at in labelled
+    ]
+    known = predictor.predict(texts, [sample.documents for sample in before])
+    unseen = predictor.predict(texts, [splits[at].heldout.documents for at in labelled])
+    scores: list[Score | None] = [None] * len(chosen)
+    for at, sample, earlier, values in zip(labelled, before, known, unseen, strict=True):
+        n = len(sample.positives)
+        threshold = choose_threshold(earlier[:n], earlier[n:])
+        n = len(splits[at].heldout.positives)
+        scores[at] = measure(predictor.name, values[:n], values[n:], threshold)
+    return scores
+
+
+def _too_few(heldout: Sample) -> str:
+    n, m = len(heldout.positives), len(heldout.negatives)
+    return (
+        f"too few documents to measure: {n} with the feature and {m} without it were left, "
+        f"{MIN_SCORED} of each are needed"
+    )

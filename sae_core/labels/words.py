@@ -11,12 +11,14 @@ import itertools
 import re
 import unicodedata
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Set as AbstractSet
 
     from numpy.typing import NDArray
 
@@ -218,6 +220,21 @@ class Tokens:
     may_stand_inside_W: NDArray[np.bool_]
     may_stand_alone_W: NDArray[np.bool_]
 
+    def normals(self, text: str) -> list[int]:
+        """Normal forms of the words of a text that say something, as far as the corpus has them."""
+        found = []
+        for word, _ in _cut(text):
+            lower = _lower(word)
+            at = self._known.get(lower, self._known.get(_singular(lower, self._known.keys()), -1))
+            if at >= 0 and lower not in STOP:
+                found.append(int(self.normal_W[at]))
+        return found
+
+    @cached_property
+    def _known(self) -> dict[str, int]:
+        """A word of the corpus by its lower case."""
+        return {_lower(word): at for at, word in enumerate(self.words)}
+
 
 def tokenise(documents: Sequence[Document]) -> Tokens:
     """Cut titles and abstracts into tokens and learn the habits of the words, each text read once."""
@@ -302,7 +319,7 @@ def _spell(word: str, gap: int) -> Iterator[tuple[str, int]]:
 
 def _normal_forms(words: Sequence[str]) -> NDArray[np.int32]:
     """Lower case without accents, and singular where the corpus has the singular too."""
-    lowered = [word.lower() if word.isascii() else _plain(word.lower()) for word in words]
+    lowered = [_lower(word) for word in words]
     known = set(lowered)
     numbers: dict[str, int] = {}
     normal = np.empty(len(words), dtype=np.int32)
@@ -311,11 +328,13 @@ def _normal_forms(words: Sequence[str]) -> NDArray[np.int32]:
     return normal
 
 
-def _plain(word: str) -> str:
-    return "".join(c for c in unicodedata.normalize("NFD", word) if not unicodedata.combining(c))
+def _lower(word: str) -> str:
+    if word.isascii():
+        return word.lower()
+    return "".join(c for c in unicodedata.normalize("NFD", word.lower()) if not unicodedata.combining(c))
 
 
-def _singular(word: str, known: set[str]) -> str:
+def _singular(word: str, known: AbstractSet[str]) -> str:
     if len(word) > 3 and word.endswith("s") and not word.endswith(("ss", "us", "is")):  # noqa: PLR2004
         stems = [word[:-3] + "y"] if word.endswith("ies") else [word[:-1]]
         if word.endswith(("ses", "xes", "zes", "ches", "shes")):

@@ -13,6 +13,7 @@ from app import urls
 from app.main import create_app
 from app.settings import Settings
 from sae_core.explorer import Explorer, FeatureSet
+from sae_core.labels import Candidate
 from tests.planted import WORDS
 
 
@@ -50,7 +51,7 @@ class Planted:
         """The same collection with every feature labelled like this."""
         changed = copy.copy(self.explorer)
         labels = [
-            replace(label, text=text, source=source, candidates=[(text, 0.5)] if text else [])
+            replace(label, text=text, source=source, candidates=[Candidate(text, source)] if text else [])
             for label in self.set.labels
         ]
         changed.saes = {self.sae: replace(self.set, labels=labels)}

@@ -18,6 +18,7 @@ from playwright.sync_api import BrowserContext, ConsoleMessage, Dialog, Page, Re
 from app.main import create_app
 from app.settings import Settings
 from sae_core.explorer import Explorer
+from sae_core.labels import Candidate
 from tests.app.served import Planted
 from tests.browser.search_page import SearchPage
 
@@ -49,7 +50,7 @@ def hostile(site: Planted) -> Planted:
     explorer = copy.copy(site.explorer)
     explorer.name, explorer.title = "hostile", "<script>alert('collection')</script>"
     labels = [
-        replace(label, text=HOSTILE, source="phrases", candidates=[(HOSTILE, 0.5)])
+        replace(label, text=HOSTILE, source="phrases", candidates=[Candidate(HOSTILE, "phrases")])
         if latent % 3
         else replace(label, text="", source="none", score=None, candidates=[])
         for latent, label in enumerate(site.set.labels)

@@ -15,12 +15,13 @@ from sae_core.corpus import Document
 from sae_core.errors import EmbeddingError
 from sae_core.features import FeatureTable, describe
 from sae_core.labels import Label
-from sae_core.labels.mining import Candidate, Phrases, find_phrases, mine
+from sae_core.labels.mining import Mined, Phrases, find_phrases, mine
 from sae_core.labels.phrases import Choice, label_features, tell_apart
+from sae_core.labels.predictors import WordPredictor
 from sae_core.labels.scores import (
     MIN_SCORED,
+    Sample,
     Split,
-    WordPredictor,
     auc,
     interval,
     measure,
@@ -213,18 +214,17 @@ def test_the_interval_covers_the_true_auc_about_95_times_in_100() -> None:
 
 
 def test_too_few_documents_have_no_score() -> None:
-    assert measure(np.ones(MIN_SCORED - 1, np.float32), np.zeros(30, np.float32)) is None
-    assert measure(np.ones(30, np.float32), np.zeros(MIN_SCORED - 1, np.float32)) is None
-    score = measure(np.ones(MIN_SCORED, np.float32), np.zeros(30, np.float32))
+    assert measure("-", np.ones(MIN_SCORED - 1, np.float32), np.zeros(30, np.float32), 0.5) is None
+    assert measure("-", np.ones(30, np.float32), np.zeros(MIN_SCORED - 1, np.float32), 0.5) is None
+    score = measure("-", np.ones(MIN_SCORED, np.float32), np.zeros(30, np.float32), 0.5)
     assert score is not None
-    assert (score.auc, score.n) == (1, MIN_SCORED + 30)
+    assert (score.auc.value, score.n_positives, score.n_negatives) == (1, MIN_SCORED, 30)
 
 
 def test_words_predict_the_documents_that_have_them_rare_words_most() -> None:
     texts = ["galaxy lensing", "galaxy cluster", "galaxy disk", "solar flare"]
     tokens = tokenise([document(at, "", text) for at, text in enumerate(texts)])
-    normal = {word: int(tokens.normal_W[at]) for at, word in enumerate(tokens.words)}
-    scores = WordPredictor(tokens).predict([normal["galaxy"], normal["lensing"]], np.arange(4))
+    scores = WordPredictor(tokens).predict(["The Galaxies of lensing"], [np.arange(4)])[0]
     assert scores[0] > scores[1] == scores[2] > scores[3] == 0
 
 
@@ -301,18 +301,17 @@ def test_each_planted_topic_is_named_and_predicted(planted: Planted, with_embedd
     for label in labels[:-1]:
         assert label.source == "phrases"
         assert label.score is not None
-        assert label.score_low is not None
-        assert label.score_high is not None
-        assert label.score > 0.8
-        assert label.score_low <= label.score <= label.score_high
-        assert label.score_n >= 40
-        assert ("partly circular" in label.predictor) == with_embedder
-        assert ("BM25" in label.predictor) != with_embedder
+        assert label.score.auc.value > 0.8
+        for measured in (label.score.auc, label.score.f1, label.score.pearson):
+            assert measured.low <= measured.value <= measured.high
+        assert (label.score.n_positives, label.score.n_negatives) == (22, 22)
+        assert ("partly circular" in label.score.predictor) == with_embedder
+        assert ("BM25" in label.score.predictor) != with_embedder
 
 
 def test_a_dead_latent_has_no_label(planted: Planted) -> None:
     dead = planted.labels(embedder=planted.embedder)[-1]
-    assert dead == Label(text="", source="none")
+    assert dead == Label(text="", source="none", remark="active on no document")
 
 
 def test_the_same_seed_gives_the_same_labels(planted: Planted) -> None:
@@ -321,10 +320,11 @@ def test_the_same_seed_gives_the_same_labels(planted: Planted) -> None:
 
 def test_candidates_are_the_next_best_and_do_not_repeat_the_label(planted: Planted) -> None:
     for label in planted.labels(embedder=planted.embedder)[:-1]:
-        rankings = [ranking for _, ranking in label.candidates]
-        assert rankings == sorted(rankings, reverse=True)
-        assert all(0 <= ranking <= 1 for ranking in rankings)
-        assert label.text not in {text for text, _ in label.candidates}
+        assert label.candidates[0].text == label.text
+        chosen_by = [each.chosen_by for each in label.candidates if each.chosen_by is not None]
+        assert chosen_by == sorted(chosen_by, reverse=True)
+        assert all(0 <= value <= 1 for each in label.candidates for value in each.parts.values())
+        assert len({each.text for each in label.candidates}) == len(label.candidates)
 
 
 def test_each_phrase_is_embedded_once(planted: Planted) -> None:
@@ -355,22 +355,22 @@ def test_progress_rises_to_its_total(planted: Planted) -> None:
 def test_no_document_is_both_mined_and_scored(planted: Planted) -> None:
     for latent in range(len(TOPICS)):
         split = split_documents(planted.codes, planted.table, latent, seed=0)
-        mined = {*split.mined.tolist(), *split.mined_near.tolist(), *split.mined_random.tolist()}
-        scored = {*split.heldout.tolist(), *split.heldout_against.tolist()}
-        assert not mined & scored
+        samples = (split.mined, split.choosing, split.heldout)
+        every = np.concatenate([sample.documents for sample in samples]).tolist()
+        assert len(every) == len(set(every))
         active = set(planted.codes.of_latent(latent)[0].tolist())
-        assert {*split.mined.tolist(), *split.heldout.tolist()} <= active
-        assert not active & {*split.heldout_against.tolist(), *split.mined_near.tolist()}
-        assert len(split.mined) == 20
-        assert (len(split.heldout), len(split.heldout_against)) == (30, 30)
+        for sample in samples:
+            assert set(sample.positives.tolist()) <= active
+            assert not active & set(sample.negatives.tolist())
+            assert len(sample.positives) == len(sample.negatives) >= 22
 
 
 def test_heldout_positives_span_the_activations(planted: Planted) -> None:
     ranked = planted.codes.of_latent(0)[0].tolist()
     split = split_documents(planted.codes, planted.table, 0, seed=0)
-    places = [ranked.index(position) for position in split.heldout.tolist()]
-    assert min(places) <= 1
-    assert max(places) >= len(ranked) - 2
+    places = [ranked.index(position) for position in split.heldout.positives.tolist()]
+    assert min(places) <= 2
+    assert max(places) >= len(ranked) - 3
 
 
 @pytest.mark.parametrize("n_active", [1, 2, 400])
@@ -384,8 +384,8 @@ def test_features_of_one_document_and_of_all_have_no_score(planted: Planted, n_a
     label = label_features(planted.documents, codes, table, planted.sae, planted.x, planted.embedder)[0]
     assert label.source == "phrases"
     assert label.text
-    assert (label.score, label.score_low, label.score_high, label.score_n) == (None, None, None, 0)
-    assert "too few" in label.predictor
+    assert label.score is None
+    assert "too few" in label.remark
 
 
 def test_documents_without_a_word_leave_a_feature_without_a_label(planted: Planted) -> None:
@@ -398,26 +398,27 @@ def test_documents_without_a_word_leave_a_feature_without_a_label(planted: Plant
 
 
 def choice(latent: int, *candidates: tuple[str, float]) -> Choice:
-    none = np.zeros(0, dtype=np.int64)
+    nothing = Sample(*[np.zeros(0, dtype=np.int64)] * 3)
     numbers = {"thermal": 1, "photons": 2, "diffusion": 3, "turbulence": 4, "gas": 5}
-    found = [Candidate(text, tuple(numbers[word] for word in text.split()), 1.0) for text, _ in candidates]
-    return Choice(latent, Split(none, none, none, none, none), found, [ranking for _, ranking in candidates])
+    found = [Mined(text, tuple(numbers[word] for word in text.split()), 1.0) for text, _ in candidates]
+    parts = [{"ranking": ranking} for _, ranking in candidates]
+    return Choice(latent, Split(nothing, nothing, nothing), found, parts)
 
 
 def test_the_stronger_feature_keeps_the_phrase_and_the_other_says_it_more_exactly() -> None:
     weak = choice(0, ("photons", 0.6), ("gas", 0.3), ("thermal photons", 0.3))
     strong = choice(1, ("photons", 0.9), ("gas", 0.8))
-    assert [pick.text for pick in tell_apart([weak, strong])] == ["thermal photons", "photons"]
+    assert [found[0].text for found in tell_apart([weak, strong])] == ["thermal photons", "photons"]
 
 
 def test_a_feature_that_lost_its_phrase_takes_a_good_next_one_or_says_both() -> None:
     strong = choice(0, ("diffusion", 0.9), ("gas", 0.1))
     with_good = choice(1, ("diffusion", 0.8), ("turbulence", 0.7))
     with_poor = choice(2, ("diffusion", 0.7), ("gas", 0.1))
-    texts = [pick.text for pick in tell_apart([strong, with_good, with_poor])]
+    texts = [found[0].text for found in tell_apart([strong, with_good, with_poor])]
     assert texts == ["diffusion", "turbulence", "diffusion, gas"]
 
 
 def test_features_with_nothing_to_tell_them_apart_share_a_label() -> None:
     picks = tell_apart([choice(0, ("gas", 0.9)), choice(1, ("gas", 0.8))])
-    assert [pick.text for pick in picks] == ["gas", "gas"]
+    assert [found[0].text for found in picks] == ["gas", "gas"]
