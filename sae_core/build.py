@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from sae_core import artifact, metrics
+from sae_core import artifact, metrics, splitting
 from sae_core.checkpoint import read_log
 from sae_core.codes import encode_codes
 from sae_core.corpus import write_rejected
@@ -129,7 +129,7 @@ class _Build:
         trained = [self._train(x_MD, rows, config) for config in self._train_configs(x_MD, rows)]
         manifest: dict[str, Any] = {}
         with artifact.draft(self.collection, manifest) as folder:
-            spaces = [self._describe(x_MD, rows, embedder, run) for run in trained]
+            spaces = self._match([self._describe(x_MD, rows, embedder, run) for run in trained])
             with self._stage("Writing") as report:
                 self._write(folder, x_MD, spaces)
                 write_catalogue(folder / "catalogue.sqlite", self.corpus.documents, spaces)
@@ -262,6 +262,22 @@ class _Build:
             scores["n_labelled"] = sum(label.source != "none" for label in labels)
         name = f"k{sae.k}-n{sae.n_latents}-{sae.fingerprint()[:6]}"
         return FeatureSet(name, sae, codes, table, labels, families, scores, asdict(run.config), run.history)
+
+    def _match(self, spaces: list[FeatureSet]) -> list[FeatureSet]:
+        """What each SAE has of each other one, where there are several."""
+        if len(spaces) == 1:
+            return spaces
+        found: list[FeatureSet] = []
+        with self._stage("Matching SAEs") as report:
+            for space in spaces:
+                others = {other.name: other for other in spaces if other is not space}
+                matches = {name: splitting.match(space, other) for name, other in others.items()}
+                shares = {
+                    name: splitting.compare(space, others[name], match) for name, match in matches.items()
+                }
+                found.append(replace(space, matches=matches, metrics={**space.metrics, "splitting": shares}))
+                report(len(found), len(spaces))
+        return found
 
     def _write(self, folder: Path, x_MD: NDArray[np.float32], spaces: list[FeatureSet]) -> None:
         VectorIndex.build(x_MD).save(folder / "index.faiss")

@@ -16,7 +16,7 @@ LAYERS = (
     "files cache rows topk",
     "corpus embed index sae sparse recipe ranks checkpoint",
     "codes metrics powerlaw sources steer variants",
-    "features train",
+    "features splitting train",
     "families",
     "labels",
     "artifact",

@@ -67,6 +67,11 @@ def test_several_saes_share_a_collection_and_weights_name_them(tmp_path: Path) -
     assert [name[:7] for name in explorer.saes] == ["k3-n32-", "k3-n48-"]
     for name, space in explorer.saes.items():
         assert name.endswith(space.sae.fingerprint()[:6])
+        ((other, matches),) = space.matches.items()
+        assert other in explorer.saes
+        assert other != name
+        assert len(matches.latent_N) == space.sae.n_latents
+        assert space.metrics["splitting"][other]["n"] == int((space.codes.counts() > 0).sum())
 
 
 def test_the_same_build_again_gives_the_same_saes(tmp_path: Path) -> None:
