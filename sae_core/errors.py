@@ -47,6 +47,14 @@ class NotFoundError(SaefariError):
     """No collection, SAE, feature, family or document of that name."""
 
 
+class AnswerError(SaefariError):
+    """A question to which a language model gave no usable answer; others may have one."""
+
+
+class EndpointError(SaefariError):
+    """A language model's endpoint that cannot be reached or answers nobody: asking on makes no sense."""
+
+
 def first_line(error: BaseException) -> str:
     """Class and first line of what another library raised, to be named in a message of ours."""
     lines = str(error).strip().splitlines()

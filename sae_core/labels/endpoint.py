@@ -31,6 +31,7 @@ MAX_ANSWER_TOKENS = 4096
 CONNECT_SECONDS = 10.0
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0  # seconds before a question is asked again; doubled each time
 PATIENCE = 120.0  # seconds; an endpoint that wants a longer pause is left in peace
+MAX_STARTS = 2000  # braces in an answer at which an object is looked for
 MAX_SAID = 200  # characters of what an endpoint says about an error
 # How often a question is asked when it fails in this way.
 TRIES_BUSY, TRIES_BROKEN, TRIES_LATE, TRIES_UNUSABLE, TRIES_TOO_LARGE = 6, 4, 2, 3, 2
@@ -106,7 +107,7 @@ class _Message(BaseModel):
 
 class _Choice(BaseModel):
     message: _Message
-    finish_reason: str | None = None
+    finish_reason: Any = None
 
 
 class _Completion(BaseModel):
@@ -285,7 +286,9 @@ def find_json(text: str) -> dict[str, Any]:
     decoder = json.JSONDecoder()
     found: dict[str, Any] | None = None
     at = text.find("{")
-    while at >= 0:
+    for _ in range(MAX_STARTS):
+        if at < 0:
+            break
         try:
             value, end = decoder.raw_decode(text, at)
         except (ValueError, RecursionError):
