@@ -87,7 +87,8 @@ class FeatureSet:
         n_N = np.asarray(self.features.n_documents_N, dtype=np.float64)
         log_density_N = np.log10(np.maximum(n_N, 1) / max(self.codes.n_documents, 1))
         useful_N = np.exp(-0.5 * (log_density_N - TYPICAL_LOG_DENSITY) ** 2)
-        trust_N = np.array([max(0.0, 2 * (label.score_low or 0.5) - 1) for label in self.labels])
+        low_N = np.array([label.score.auc.low if label.score else 0.5 for label in self.labels])
+        trust_N = np.maximum(2 * low_N - 1, 0)
         return np.where(n_N > 0, 0.7 * trust_N + 0.3 * useful_N, 0).astype(np.float32)
 
     @cached_property
@@ -129,7 +130,7 @@ class FeatureSet:
             sae=sae,
             codes=Codes(n_documents=len(arrays["document_ptr"]) - 1, n_latents=sae.n_latents, **arrays),
             features=FeatureTable(**artifact.load_arrays(folder / "features")),
-            labels=[_label(entry) for entry in artifact.load_json(folder / "labels.json")],
+            labels=[Label.parse(entry) for entry in artifact.load_json(folder / "labels.json")],
             families=[Family(**entry) for entry in artifact.load_json(folder / "families.json")],
             metrics=training["metrics"],
             config=training["config"],
@@ -316,10 +317,6 @@ def _ranks(
         equal = scores_M[: positions[at]] == scores[at]
         ranks[at] += np.count_nonzero(equal if allowed is None else equal & allowed[: positions[at]])
     return ranks
-
-
-def _label(entry: dict[str, Any]) -> Label:
-    return Label(**{**entry, "candidates": [(text, score) for text, score in entry["candidates"]]})
 
 
 def _not_ready(state: str, problem: str) -> EmbedderNotReady:
