@@ -89,8 +89,8 @@ class Label:
         )
 
 
-def tidy(text: str) -> str:
-    """A label in one line: no control or direction characters, at most MAX_LETTERS, cut at a word's end.
+def tidy(text: str, most: int = MAX_LETTERS) -> str:
+    """A text in one line: no control or direction characters, at most `most` letters, cut at a word's end.
 
     Every label that comes from outside goes through here.
     """
@@ -98,9 +98,9 @@ def tidy(text: str) -> str:
         " " if c.isspace() else c for c in text if c.isspace() or unicodedata.category(c)[0] != "C"
     )
     shown = " ".join(shown.split())
-    if len(shown) <= MAX_LETTERS:
+    if len(shown) <= most:
         return shown
-    cut = shown[: MAX_LETTERS - 1]
+    cut = shown[: most - 1]
     return (cut.rsplit(" ", 1)[0] or cut).rstrip(" ,;:") + "…"
 
 
