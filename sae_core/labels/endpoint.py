@@ -13,7 +13,7 @@ import json
 import random
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Self, TypeVar
 from urllib.parse import urlsplit
 
 import httpx2
@@ -84,7 +84,7 @@ class Endpoint:
 
     @property
     def headers(self) -> dict[str, str]:
-        """With the key, if there is one. SaefariError, which does not repeat it, for one that no header holds."""
+        """With the key, if there is one. SaefariError, which does not repeat it, for one that fits no header."""
         if not self.key:
             return {}
         if not (self.key.isascii() and self.key.isprintable() and " " not in self.key):
@@ -118,7 +118,7 @@ class _Completion(BaseModel):
 
 
 class _Again(Exception):
-    """This did not work; the same question may, after a pause of at least `pause` seconds."""
+    """One try did not work; the same question may, after a pause of at least `pause` seconds."""
 
     def __init__(self, error: SaefariError, tries: int, pause: float = 0.0) -> None:
         super().__init__(str(error))
@@ -142,7 +142,7 @@ class Client:
             trust_env=not endpoint.is_local,  # no proxy leads to this machine
         )
 
-    async def __aenter__(self) -> Client:
+    async def __aenter__(self) -> Self:
         await self._http.__aenter__()
         return self
 
@@ -230,11 +230,13 @@ class Client:
             value = read(choice.message.content)
         except ValueError as error:
             if choice.finish_reason == "length":
-                problem = "an answer that was cut off; the model may reason too long, or its context be too short"
+                problem = "an answer that was cut off: it reasons too long, or its context is too short"
             else:
                 problem = f"an answer of another form ({_first_problem(error)})"
             raise _Again(self._unusable(problem), TRIES_UNUSABLE) from error
-        return Reply(value, *(_count(completion.usage, name) for name in ("prompt_tokens", "completion_tokens")))
+        return Reply(
+            value, *(_count(completion.usage, name) for name in ("prompt_tokens", "completion_tokens"))
+        )
 
     def _refusal(self, status: int, headers: httpx2.Headers, body: str) -> Exception:
         """What to raise for a status that is not 200."""
