@@ -40,7 +40,7 @@ from sae_core import artifact
 from sae_core.corpus import Document
 from sae_core.errors import NotFoundError, SaefariError
 from sae_core.explorer import Explorer, FeatureSet
-from sae_core.families import Family, FamilyConfig
+from sae_core.families import Family
 from sae_core.labels import Label
 
 log = logging.getLogger("saefari")
@@ -107,7 +107,7 @@ class ServedSAE:
         self.n_latents = len(feature_set.labels)
         self.n_documents = feature_set.codes.n_documents
         self.directions_ND = feature_set.sae.directions_ND
-        self.family_config = FamilyConfig(**feature_set.metrics["family_config"])
+        self.family_config = feature_set.forest.config
         self.fires: list[int] = np.asarray(table.n_documents_N).tolist()
         self.maxima: list[float] = np.asarray(table.max_N, dtype=np.float64).tolist()
         self.labels = [self._label(latent) for latent in range(self.n_latents)]

@@ -36,7 +36,7 @@ from sae_core.codes import encode_codes
 from sae_core.corpus import Document
 from sae_core.embed import load_embedder
 from sae_core.explorer import FeatureSet
-from sae_core.families import grow_families
+from sae_core.families import coactivate, grow
 from sae_core.features import describe
 from sae_core.index import VectorIndex
 from sae_core.labels import Label
@@ -73,11 +73,11 @@ def make_collection(home: Path, x_MD: NDArray[np.float32]) -> str:
     codes = encode_codes(sae, x_MD)
     scores = {"n_latents": N_LATENTS, "k": K, "n_train": len(sample), "n_heldout": 500, "fvu_train": 0.0,
               "fvu_heldout": 0.0, "l0": float(K), "n_dead": 0, "n_rare": 0, "n_families": 0, "n_labelled": 0,
-              "baselines": [], "family_config": {}}  # fmt: skip
+              "baselines": []}  # fmt: skip
     labels = [Label(text=f"feature of the benchmark {i}", source="phrases") for i in range(N_LATENTS)]
     name = f"k{K}-n{N_LATENTS}-{sae.fingerprint()[:6]}"
-    table, families = describe(sae, codes, x_MD), grow_families(codes)
-    space = FeatureSet(name, sae, codes, table, labels, families, scores, {}, history)
+    table, coactivation = describe(sae, codes, x_MD), coactivate(codes)
+    space = FeatureSet(name, sae, codes, table, labels, coactivation, grow(coactivation), scores, {}, history)
     documents = [
         Document(f"d{i}", f"Document {i} of the benchmark", f"Text {i}. " * 60, 2000 + i % 25, VENUES[i % 9])
         for i in range(len(x_MD))

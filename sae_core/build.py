@@ -22,7 +22,7 @@ from sae_core.corpus import write_rejected
 from sae_core.embed import Embedder, embed_corpus, load_embedder
 from sae_core.errors import EmbeddingError, TrainingError
 from sae_core.explorer import FeatureSet
-from sae_core.families import FamilyConfig, grow_families
+from sae_core.families import coactivate, grow
 from sae_core.features import describe
 from sae_core.files import explain_write_errors, write_atomic
 from sae_core.fit import SECOND_SEED, run_scores, run_stage, split, versions
@@ -246,8 +246,8 @@ class _Build:
         with self._stage("Features") as report:
             table = describe(sae, codes, x_MD, report)
         with self._stage("Families"):
-            family_config = FamilyConfig()
-            families = grow_families(codes, family_config)
+            coactivation = coactivate(codes)
+            forest = grow(coactivation, levels_N=sae.levels_N())
         with self._stage("Labels") as report:
             labels = label_features(
                 self.corpus.documents, codes, table, sae, x_MD, embedder, self.config.seed, report
@@ -257,11 +257,12 @@ class _Build:
             scores |= run.scores
             if run.other is not None:
                 scores["stability"] = metrics.matched_share(sae, run.other, codes.counts())
-            scores["n_families"] = len(families)
-            scores["family_config"] = asdict(family_config)
+            scores["n_families"] = len(forest.families)
             scores["n_labelled"] = sum(label.source != "none" for label in labels)
         name = f"k{sae.k}-n{sae.n_latents}-{sae.fingerprint()[:6]}"
-        return FeatureSet(name, sae, codes, table, labels, families, scores, asdict(run.config), run.history)
+        return FeatureSet(
+            name, sae, codes, table, labels, coactivation, forest, scores, asdict(run.config), run.history
+        )
 
     def _match(self, spaces: list[FeatureSet]) -> list[FeatureSet]:
         """What each SAE has of each other one, where there are several."""

@@ -19,7 +19,7 @@ from sae_core.cache import Cache
 from sae_core.codes import Codes
 from sae_core.embed import Embedder, load_embedder
 from sae_core.errors import EmbedderNotReady, EmbeddingError, NotFoundError
-from sae_core.families import Family
+from sae_core.families import Coactivation, Family, FamilyConfig, Forest, grow, load_coactivation
 from sae_core.features import FeatureTable
 from sae_core.index import Hits, VectorIndex, top
 from sae_core.labels import Label
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 MAX_CACHED_BYTES = 256 * 2**20  # products with all documents, per collection
 MAX_CACHED_QUERIES = 4096
+MAX_CACHED_FORESTS = 16
 MAX_QUICK_DOCUMENTS = 200_000  # whose sums take less time than waking a thread
 TYPICAL_LOG_DENSITY = (
     -2.0
@@ -71,7 +72,8 @@ class FeatureSet:
     codes: Codes
     features: FeatureTable
     labels: list[Label]
-    families: list[Family]
+    coactivation: Coactivation
+    forest: Forest  # of the default configuration
     metrics: dict[str, Any]
     config: dict[str, Any]
     history: list[dict[str, float]]
@@ -90,6 +92,24 @@ class FeatureSet:
         low_N = np.array([label.score.auc.low if label.score else 0.5 for label in self.labels])
         trust_N = np.maximum(2 * low_N - 1, 0)
         return np.where(n_N > 0, 0.7 * trust_N + 0.3 * useful_N, 0).astype(np.float32)
+
+    @property
+    def families(self) -> list[Family]:
+        """Those of the stored forest."""
+        return self.forest.families
+
+    @cached_property
+    def _forests(self) -> Cache[Forest]:
+        return Cache(MAX_CACHED_FORESTS, lambda _: 1)
+
+    def grow(self, config: FamilyConfig) -> Forest:
+        """The forest of another configuration, from the stored co-activation; cached."""
+        if config == self.forest.config:
+            return self.forest
+        if (known := self._forests.get(config)) is None:
+            known = grow(self.coactivation, config, self.sae.levels_N())
+            self._forests.put(config, known)
+        return known
 
     @cached_property
     def _families_by_latent(self) -> dict[int, Family]:
@@ -114,7 +134,8 @@ class FeatureSet:
         artifact.save_arrays(folder / "codes", self.codes.arrays())
         artifact.save_arrays(folder / "features", vars(self.features))
         artifact.save_json(folder / "labels.json", self.labels)
-        artifact.save_json(folder / "families.json", self.families)
+        artifact.save_arrays(folder / "coactivation", self.coactivation.arrays())
+        artifact.save_json(folder / "forest.json", self.forest)
         artifact.save_json(folder / "training.json", {**self.describe(), "history": self.history})
         for other, matches in self.matches.items():
             artifact.save_arrays(folder / "matches" / other, vars(matches))
@@ -124,14 +145,16 @@ class FeatureSet:
         """Map what `save` wrote."""
         sae = SAE.load(folder / "sae.safetensors")
         arrays = artifact.load_arrays(folder / "codes")
+        codes = Codes(n_documents=len(arrays["document_ptr"]) - 1, n_latents=sae.n_latents, **arrays)
         training = artifact.load_json(folder / "training.json")
         return cls(
             name=training["name"],
             sae=sae,
-            codes=Codes(n_documents=len(arrays["document_ptr"]) - 1, n_latents=sae.n_latents, **arrays),
+            codes=codes,
             features=FeatureTable(**artifact.load_arrays(folder / "features")),
             labels=[Label.parse(entry) for entry in artifact.load_json(folder / "labels.json")],
-            families=[Family(**entry) for entry in artifact.load_json(folder / "families.json")],
+            coactivation=load_coactivation(codes, artifact.load_arrays(folder / "coactivation")),
+            forest=Forest.parse(artifact.load_json(folder / "forest.json")),
             metrics=training["metrics"],
             config=training["config"],
             history=training["history"],

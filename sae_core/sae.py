@@ -108,6 +108,12 @@ class SAE:
             prefixes=tuple(prefix for prefix in self.prefixes if prefix <= n_latents),
         )
 
+    def levels_N(self) -> NDArray[np.int64] | None:
+        """Of a Matryoshka, the group of each latent, (N,): 0 in the first prefix, 1 in the next."""
+        if not self.prefixes:
+            return None
+        return np.searchsorted(self.prefixes, np.arange(self.n_latents), side="right")
+
     def encode(self, x_BD: Array) -> Latents:
         """z of each row, sparse: (B, n_picks) indices and values, strongest first, ties by index."""
         x_BD = np.asarray(x_BD, dtype=np.float32)

@@ -17,8 +17,8 @@ LAYERS = (
     "corpus embed index sae sparse recipe ranks checkpoint",
     "codes metrics powerlaw sources steer variants",
     "features splitting train",
-    "families",
     "labels",
+    "families",
     "artifact",
     "explorer fit shards",
     "grid",
@@ -92,7 +92,7 @@ def test_every_room_has_its_place_in_the_table() -> None:
     ("file", "line"),
     [
         ("sae_core/sae.py", "from sae_core.train import train"),  # up
-        ("sae_core/families.py", "from sae_core import labels"),  # up, named from the package
+        ("sae_core/labels/words.py", "from sae_core import families"),  # up, named from the package
         ("sae_core/features.py", "import sae_core.train"),  # across
         ("sae_core/labels/phrases.py", "from sae_core.artifact import Artifact"),  # up from a sub-folder
         ("sae_core/codes.py", "from sae_core import Explorer"),  # through the door, from inside

@@ -159,7 +159,7 @@ def test_the_page_shows_what_the_file_shows(planted: Planted, client: TestClient
 
 
 def test_the_page_of_an_older_artifact_shows_what_there_is(planted: Planted) -> None:
-    older = {name: planted.set.metrics[name] for name in (*OLD_METRICS, "family_config")}
+    older = {name: planted.set.metrics[name] for name in OLD_METRICS}
     shown = replace(planted.set, metrics=older, history=OLD_HISTORY)
     explorer = copy.copy(planted.explorer)
     explorer.saes = {planted.sae: shown}

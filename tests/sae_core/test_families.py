@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from sae_core.codes import Codes, make_codes
 from sae_core.errors import SaefariError
-from sae_core.families import Family, FamilyConfig, coactivation, grow_families
+from sae_core.families import DEFAULT, Family, FamilyConfig, coactivate, grow
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -27,13 +27,19 @@ def codes_of(fires: Mapping[int, Iterable[int]], *, n_latents: int, n_documents:
     return make_codes(rows, latents, ones, n_documents=n_documents, n_latents=n_latents)
 
 
+def grow_families(codes: Codes, config: FamilyConfig = DEFAULT) -> list[Family]:
+    return grow(coactivate(codes), config).families
+
+
 def by_id(families: list[Family]) -> dict[int, Family]:
     return {family.id: family for family in families}
 
 
-def test_coactivation_counts_shared_documents_and_its_diagonal_counts_documents() -> None:
+def test_coactivation_counts_the_documents_of_each_pair_once() -> None:
     codes = codes_of({0: [1, 2, 3], 1: [3, 4], 3: [9]}, n_latents=4)
-    assert coactivation(codes).toarray().tolist() == [[3, 1, 0, 0], [1, 2, 0, 0], [0, 0, 0, 0], [0, 0, 0, 1]]
+    counted = coactivate(codes)
+    assert counted.matrix().toarray().tolist() == [[0, 1, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]]
+    assert counted.codes.counts().tolist() == [3, 2, 0, 1]
 
 
 def test_an_edge_is_the_share_of_the_sparser_that_the_denser_shares() -> None:
