@@ -260,6 +260,12 @@ def kmeans_reconstruction(
     x_train_MD: NDArray[np.float32], x_MD: NDArray[np.float32], n_centroids: int, iterations: int = 8
 ) -> NDArray[np.float32]:
     """The nearest centroid of each row of `x_MD`, after Lloyd's algorithm on the training rows."""
+    centroids_ND = kmeans(x_train_MD, n_centroids, iterations)
+    return centroids_ND[_nearest(x_MD, centroids_ND)]
+
+
+def kmeans(x_train_MD: NDArray[np.float32], n_centroids: int, iterations: int = 8) -> NDArray[np.float32]:
+    """Centroids after Lloyd's algorithm from rows drawn at random; no more of them than there are rows."""
     start = np.random.default_rng(0).permutation(len(x_train_MD))[:n_centroids]
     centroids_ND = x_train_MD[np.sort(start)].copy()
     for _ in range(iterations):
@@ -270,7 +276,7 @@ def kmeans_reconstruction(
         sizes_N = np.asarray(members.sum(axis=1)).ravel()
         filled_N = sizes_N > 0
         centroids_ND[filled_N] = (members @ x_train_MD)[filled_N] / sizes_N[filled_N, None]
-    return centroids_ND[_nearest(x_MD, centroids_ND)]
+    return centroids_ND
 
 
 def pursue(x_MD: NDArray[np.float32], directions_ND: NDArray[np.float32], k: int) -> NDArray[np.float32]:
