@@ -24,7 +24,7 @@ LAYERS = (
     "grid",
     "claims",
     "report",
-    "build",
+    "build relabel",
     "__init__",  # the door: names for the outside
 )
 RANK = {room: rank for rank, line in enumerate(LAYERS) for room in line.split()}

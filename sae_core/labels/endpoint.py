@@ -84,7 +84,7 @@ class Endpoint:
 
     @property
     def headers(self) -> dict[str, str]:
-        """With the key, if there is one. SaefariError, which does not repeat it, for one that fits no header."""
+        """With the key, if there is one. SaefariError (which does not repeat it) if it fits no header."""
         if not self.key:
             return {}
         if not (self.key.isascii() and self.key.isprintable() and " " not in self.key):

@@ -1,8 +1,9 @@
 """Labels by a language model: one prompt names a feature, one predicts from the name, one names families.
 
-The interpreter and the predictor are those of arXiv 2408.00657 in outline, with harder tests. Every answer is kept on disk as soon as it is there, so that a run that was stopped
-asks nothing twice. What stands in documents is quoted, never obeyed, as far as a prompt can see to that; the
-tournament (`scores`) sees to the rest: a name that a document dictated predicts nothing.
+The interpreter and the predictor are those of arXiv 2408.00657 in outline, with harder tests. Every answer
+is kept on disk as soon as it is there, so that a run that was stopped asks nothing twice. What stands in
+documents is quoted, never obeyed, as far as a prompt can see to that; the tournament (`scores`) sees to the
+rest: a name that a document dictated predicts nothing.
 """
 
 from __future__ import annotations
