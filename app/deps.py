@@ -21,10 +21,12 @@ from numpy.typing import NDArray
 
 from app import urls
 from app.catalog import FILE_NAME, Catalog
+from app.labels import UNLABELLED, label_view, mention
 from app.query import MAX_PAGE, MAX_Q, BadParameter, Parameters, integer
 from app.views import (
     CollectionCard,
     DocumentCard,
+    DocumentLink,
     FamilyCard,
     FeatureChip,
     FeatureRow,
@@ -41,11 +43,9 @@ from sae_core.corpus import Document
 from sae_core.errors import NotFoundError, SaefariError
 from sae_core.explorer import Explorer, FeatureSet
 from sae_core.families import Family
-from sae_core.labels import Label
 
 log = logging.getLogger("saefari")
 
-UNLABELLED = "unlabelled"
 DEAD = "never fires"
 OWN_EMBEDDINGS = "embeddings made elsewhere"
 N_CHIPS = 4
@@ -70,31 +70,6 @@ def link(text: str, url: str) -> Option:
 # --- one SAE --------------------------------------------------------------------------------------
 
 
-def label_view(label: Label, unlabelled: str = UNLABELLED) -> LabelView:
-    """What pages show of a label; `unlabelled` is the text where there is none."""
-    is_labelled = label.source != "none" and bool(label.text.strip())
-    score = label.score
-    return LabelView(
-        text=label.text if is_labelled else unlabelled,
-        source=label.source if is_labelled else "none",
-        score=score.auc.value if score else None,
-        score_low=score.auc.low if score else None,
-        score_high=score.auc.high if score else None,
-        score_n=score.n_positives + score.n_negatives if score else 0,
-        n_positives=score.n_positives if score else 0,
-        n_negatives=score.n_negatives if score else 0,
-        f1=score.f1 if score else None,
-        pearson=score.pearson if score else None,
-        predictor=score.predictor if score else "",
-        other_scores=label.other_scores,
-        candidates=label.candidates,
-        evidence=label.evidence,
-        made=label.evidence.made if label.evidence else "",
-        history=label.history,
-        remark=label.remark,
-    )
-
-
 class ServedSAE:
     """One SAE as the pages show it."""
 
@@ -111,11 +86,7 @@ class ServedSAE:
         self.fires: list[int] = np.asarray(table.n_documents_N).tolist()
         self.maxima: list[float] = np.asarray(table.max_N, dtype=np.float64).tolist()
         self.labels = [self._label(latent) for latent in range(self.n_latents)]
-        # Where a feature is only mentioned, its number tells it from others without a label.
-        self.texts = [
-            f"{label.text} #{latent}" if label.source == "none" else label.text
-            for latent, label in enumerate(self.labels)
-        ]
+        self.texts = [mention(label, latent) for latent, label in enumerate(self.labels)]
         self.urls = [urls.feature(collection, self.name, latent) for latent in range(self.n_latents)]
         self.families = {family.id: family for family in feature_set.families}
         self.n_dead = self.fires.count(0)
@@ -153,7 +124,9 @@ class ServedSAE:
 
     def chip(self, latent: int, activation: float | None = None) -> FeatureChip:
         share = None if activation is None else self.share(latent, activation)
-        return FeatureChip(latent, self.texts[latent], self.urls[latent], activation, share)
+        return FeatureChip(
+            latent, self.texts[latent], self.labels[latent].trust, self.urls[latent], activation, share
+        )
 
     def row(self, latent: int) -> FeatureRow:
         family = self.set.family_of(latent)
@@ -172,7 +145,9 @@ class ServedSAE:
         )
 
     def neighbour(self, latent: int, **numbers: Any) -> NeighbourRow:
-        return NeighbourRow(latent, self.texts[latent], self.urls[latent], **numbers)
+        return NeighbourRow(
+            latent, self.texts[latent], self.labels[latent].trust, self.urls[latent], **numbers
+        )
 
     def histogram(self, latent: int, marker: float | None = None) -> Histogram:
         counts = np.asarray(self.set.features.histogram_NH[latent]).tolist()
@@ -333,6 +308,14 @@ class ServedCollection:
             url = self.document_url(document.id, sae)
             cards.append(document_card(position, document, url, activation, share, tuple(chips)))
         return cards
+
+    def cite(self, positions: Sequence[int]) -> list[DocumentLink]:
+        """Documents as links; positions that the collection does not have are left out."""
+        known = [position for position in positions if 0 <= position < self.explorer.n_documents]
+        return [
+            DocumentLink(document.title or document.id, self.document_url(document.id, None))
+            for document in self.catalog.documents(known)
+        ]
 
     def _examples(self, sae: ServedSAE) -> list[Option]:
         """Queries to begin with: labels of good features, neither rare nor everywhere, else titles."""

@@ -8,10 +8,12 @@ from fastapi.responses import RedirectResponse, Response
 
 from app import urls
 from app.deps import PageNotFound, ServedCollection, ServedSAE, add_page, get_latent, get_sae, link, paging
+from app.labels import why
 from app.pages import page
 from app.query import SORTS, TABS, EvidenceQuery, FeatureQuery
 from app.views import (
     DocumentCard,
+    Elsewhere,
     EvidenceTab,
     FeatureListView,
     FeatureView,
@@ -22,6 +24,7 @@ from app.views import (
 )
 from sae_core.families import Family
 from sae_core.features import QUANTILES
+from sae_core.metrics import SAME_FEATURE
 
 router = APIRouter()
 
@@ -32,6 +35,7 @@ ALL_SIZE = 25
 TREE_SIZE = 15  # a larger family is cut down to ancestors, siblings and children
 STEERED = QUANTILES.index(0.95)  # how strongly "more like this" steers
 MEDIAN = QUANTILES.index(0.5)
+N_PARTS = 4  # features of another SAE that share one nearest
 
 _SORT_TEXTS = {
     "quality": "Quality",
@@ -150,6 +154,8 @@ def feature_view(collection: ServedCollection, sae: ServedSAE, query: EvidenceQu
         opposite=_by_cosine(sae, table.opposite_NS[latent], table.opposite_cosine_NS[latent]),
         together=_together(sae, latent),
         years=_years(collection, sae, latent),
+        why=why(sae.set.labels[latent], collection.cite),
+        elsewhere=_elsewhere(collection, sae, latent),
         previous_url=sae.urls[before],
         next_url=sae.urls[after],
         random_url=urls.random_feature(collection.name, sae.name),
@@ -189,6 +195,52 @@ def _years(collection: ServedCollection, sae: ServedSAE, latent: int) -> list[tu
     years, counts = np.unique(np.asarray(collection.explorer.years)[documents], return_counts=True)
     having = dict(zip(years.tolist(), counts.tolist(), strict=True))
     return [(year, having.get(year, 0), total) for year, total in collection.years]
+
+
+def _elsewhere(collection: ServedCollection, sae: ServedSAE, latent: int) -> list[Elsewhere]:
+    """The feature's nearest in every other SAE of the collection, from the coarsest SAE to the finest."""
+    others = sorted(collection.saes.values(), key=lambda other: (other.n_latents, other.name))
+    return [
+        _elsewhere_in(sae, other, latent)
+        for other in others
+        if other.name in sae.set.matches and sae.fires[latent] > 0
+    ]
+
+
+def _elsewhere_in(sae: ServedSAE, other: ServedSAE, latent: int) -> Elsewhere:
+    found = sae.set.matches[other.name]
+    nearest, fellow = int(found.latent_N[latent]), int(found.overlap_latent_N[latent])
+    cosine = float(found.cosine_N[latent])
+    parts = _parts(other, sae.name, latent)
+    return Elsewhere(
+        sae=other.name,
+        url=other.summary.features_url,
+        n_latents=other.n_latents,
+        relation=_relation(sae.n_latents, other.n_latents),
+        nearest=None if nearest < 0 else other.neighbour(nearest, cosine=cosine),
+        jaccard=float(found.jaccard_N[latent]),
+        recurs=nearest >= 0 and cosine > SAME_FEATURE,
+        threshold=SAME_FEATURE,
+        by_documents=None if fellow in (-1, nearest) else other.neighbour(fellow),
+        overlap=float(found.overlap_N[latent]),
+        parts=[other.neighbour(part, cosine=near) for part, near in parts[:N_PARTS] if part != nearest],
+        n_parts=len(parts),
+    )
+
+
+def _relation(n_here: int, n_there: int) -> str:
+    return "as fine" if n_there == n_here else "finer" if n_there > n_here else "coarser"
+
+
+def _parts(other: ServedSAE, sae: str, latent: int) -> list[tuple[int, float]]:
+    """Features of the other SAE whose own nearest in this one is the feature, nearest first."""
+    back = other.set.matches.get(sae)
+    if back is None:
+        return []
+    latents = np.flatnonzero(np.asarray(back.latent_N) == latent)
+    cosines = np.asarray(back.cosine_N)[latents]
+    order = np.lexsort((latents, -cosines))
+    return list(zip(latents[order].tolist(), cosines[order].tolist(), strict=True))
 
 
 def _excerpt(sae: ServedSAE, family: Family, latent: int) -> list[TreeRow]:

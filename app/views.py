@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from sae_core.labels import Candidate, Evidence, Former, Interval, Score
+from sae_core.labels import Former, Score
 
 
 @dataclass(frozen=True)
@@ -20,26 +20,25 @@ class Breadcrumb:
 
 
 @dataclass(frozen=True)
+class Trust:
+    """How far a label can be trusted, for the badge beside it."""
+
+    level: str  # "strong", "fair", "weak", "chance", "unscored", "none"
+    word: str  # the same for people
+    auc: float | None  # of the predictor on held-out documents; None where not measured
+    low: float | None  # its 95 % interval
+    high: float | None
+    n: int  # documents on which it was measured
+
+
+@dataclass(frozen=True)
 class LabelView:
-    """A feature's or a family's label with its evidence. `text` is never empty: unlabelled ones say so."""
+    """A feature's or a family's label. `text` is never empty: unlabelled ones say so."""
 
     text: str
     source: str  # "phrases", "llm:MODEL" or "none"
-    score: float | None  # AUC of the predictor on held-out documents; None where not measured
-    score_low: float | None
-    score_high: float | None
-    score_n: int  # positives and negatives
-    n_positives: int
-    n_negatives: int
-    f1: Interval | None
-    pearson: Interval | None
-    predictor: str  # how the score was measured, in words; "" where it was not
-    other_scores: list[Score]  # on the same documents by other predictors
-    candidates: list[Candidate]  # best first, the label's own included
-    evidence: Evidence | None  # positions of documents, prompt, reasoning
-    made: str  # ISO date, "" where it is not known
-    history: list[Former]  # latest first
-    remark: str  # why there is no label, or no score
+    trust: Trust
+    phrases: list[str]  # what an unlabelled one has to say for itself; of a labelled one none
 
 
 @dataclass(frozen=True)
@@ -48,6 +47,7 @@ class FeatureChip:
 
     latent: int
     label: str
+    trust: Trust
     url: str
     activation: float | None = None  # on the document or query at hand
     share: float | None = None  # activation as a share of the feature's maximum, 0..1
@@ -76,6 +76,7 @@ class NeighbourRow:
 
     latent: int
     label: str
+    trust: Trust
     url: str
     cosine: float | None = None  # decoder cosine
     lift: float | None = None
@@ -294,6 +295,60 @@ class EvidenceTab:
 
 
 @dataclass(frozen=True)
+class DocumentLink:
+    """A document by its title."""
+
+    title: str
+    url: str
+
+
+@dataclass(frozen=True)
+class CandidateRow:
+    """A text that could have been the label."""
+
+    text: str
+    source: str
+    is_label: bool
+    parts: list[float | None]  # by the names of `WhyView.parts`
+    chosen_by: float | None  # AUC on the choosing documents
+
+
+@dataclass(frozen=True)
+class WhyView:
+    """Why a label is what it is, and what it is worth."""
+
+    source: str  # in words
+    made: str  # ISO date, "" where it is not known
+    prompt: str
+    reasoning: str
+    remark: str
+    parts: list[str]  # names of what candidates are judged by
+    candidates: list[CandidateRow]
+    scores: list[Score]  # the first is the one that badges show
+    positives: list[DocumentLink]
+    negatives: list[DocumentLink]
+    history: list[Former]
+
+
+@dataclass(frozen=True)
+class Elsewhere:
+    """A feature's nearest in another SAE of the collection."""
+
+    sae: str
+    url: str
+    n_latents: int
+    relation: str  # "coarser" (fewer features), "finer" (more), "as fine"
+    nearest: NeighbourRow | None  # by direction, with the cosine
+    jaccard: float  # of that pair: documents with both over documents with either
+    recurs: bool  # the cosine is above `threshold`
+    threshold: float
+    by_documents: NeighbourRow | None  # the largest Jaccard, where that is another feature
+    overlap: float
+    parts: list[NeighbourRow]  # its features whose own nearest is this one, nearest first
+    n_parts: int
+
+
+@dataclass(frozen=True)
 class FeatureView:
     collection: str
     sae: str
@@ -321,6 +376,8 @@ class FeatureView:
     opposite: list[NeighbourRow]
     together: list[NeighbourRow]
     years: list[tuple[int, int, int]]  # year, documents with the feature, documents in all
+    why: WhyView
+    elsewhere: list[Elsewhere]  # empty where the collection has one SAE
     previous_url: str
     next_url: str
     random_url: str
