@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import random
 import re
+import shutil
 import sqlite3
 import time
 import unicodedata
@@ -102,21 +103,39 @@ def write_catalogue(path: Path, documents: Sequence[Document], feature_sets: Ite
     or fails: the build that calls this throws the folder away then.
     """
     path.unlink(missing_ok=True)
+    with _writing(path) as connection:
+        connection.exec_driver_sql(f"PRAGMA user_version = {SCHEMA}")
+        _METADATA.create_all(connection)
+        if documents:
+            connection.execute(_DOCUMENTS.insert(), list(_document_rows(documents)))
+        for row_offset, feature_set in _with_offsets(feature_sets):
+            connection.execute(_FEATURES.insert(), list(_feature_rows(feature_set, row_offset)))
+        for index in _INDEXES:
+            index.create(connection)
+        for statement in _FULL_TEXT:
+            connection.exec_driver_sql(statement)
+
+
+def rewrite_features(old: Path, new: Path, feature_sets: Iterable[FeatureSet]) -> None:
+    """Write a catalogue with the documents of `old` and these features, the search by words included."""
+    new.unlink(missing_ok=True)
+    shutil.copyfile(old, new)
+    with _writing(new) as connection:
+        connection.execute(_FEATURES.delete())
+        for row_offset, feature_set in _with_offsets(feature_sets):
+            connection.execute(_FEATURES.insert(), list(_feature_rows(feature_set, row_offset)))
+        connection.exec_driver_sql("INSERT INTO features_fts (features_fts) VALUES ('rebuild')")
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[sa.Connection]:
+    """A connection that may write; at the end all is committed and the planner knows the tables."""
     engine = sa.create_engine(sa.URL.create("sqlite", database=str(path)), poolclass=sa.NullPool)
     try:
         with engine.connect() as connection:
             connection.exec_driver_sql("PRAGMA journal_mode = DELETE")
-            connection.exec_driver_sql(f"PRAGMA user_version = {SCHEMA}")
             connection.commit()
-            _METADATA.create_all(connection)
-            if documents:
-                connection.execute(_DOCUMENTS.insert(), list(_document_rows(documents)))
-            for row_offset, feature_set in _with_offsets(feature_sets):
-                connection.execute(_FEATURES.insert(), list(_feature_rows(feature_set, row_offset)))
-            for index in _INDEXES:
-                index.create(connection)
-            for statement in _FULL_TEXT:
-                connection.exec_driver_sql(statement)
+            yield connection
             connection.commit()
             connection.exec_driver_sql("ANALYZE")
             connection.commit()

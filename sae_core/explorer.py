@@ -133,12 +133,16 @@ class FeatureSet:
         self.sae.save(folder / "sae.safetensors")
         artifact.save_arrays(folder / "codes", self.codes.arrays())
         artifact.save_arrays(folder / "features", vars(self.features))
-        artifact.save_json(folder / "labels.json", self.labels)
         artifact.save_arrays(folder / "coactivation", self.coactivation.arrays())
-        artifact.save_json(folder / "forest.json", self.forest)
-        artifact.save_json(folder / "training.json", {**self.describe(), "history": self.history})
         for other, matches in self.matches.items():
             artifact.save_arrays(folder / "matches" / other, vars(matches))
+        self.save_labels(folder)
+
+    def save_labels(self, folder: Path) -> None:
+        """Write only what other labels change: those of features and families, and the metrics."""
+        artifact.save_json(folder / "labels.json", self.labels)
+        artifact.save_json(folder / "forest.json", self.forest)
+        artifact.save_json(folder / "training.json", {**self.describe(), "history": self.history})
 
     @classmethod
     def load(cls, folder: Path) -> FeatureSet:

@@ -16,9 +16,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app import catalog
-from app.catalog import FILE_NAME, Catalog, CatalogTimeout, fts_match, sort_key, write_catalogue
+from app.catalog import (
+    FILE_NAME,
+    Catalog,
+    CatalogTimeout,
+    fts_match,
+    rewrite_features,
+    sort_key,
+    write_catalogue,
+)
 from app.query import FeatureQuery
 from sae_core.errors import ArtifactError
+from sae_core.labels import Label
 from tests.app.served import Planted
 from tests.planted import documents
 
@@ -111,6 +120,30 @@ def test_writing_again_replaces(tmp_path: Path, planted: Planted) -> None:
     assert again.random_feature(planted.sae) is None
     assert [file.name for file in path.parent.iterdir()] == [FILE_NAME]
     again.close()
+
+
+def test_other_labels_are_found_in_a_catalogue_that_is_rewritten_and_the_old_one_stays(
+    tmp_path: Path, planted: Planted
+) -> None:
+    old, new = tmp_path / "old.sqlite", tmp_path / "new.sqlite"
+    labels = [Label(f"quixotic {n}", "llm:m") for n in range(len(planted.set.labels))]
+    write_catalogue(old, documents(50), [planted.set])
+    before = old.read_bytes()
+    for text in ("quixotic", "zanzibar"):  # a file that is there is replaced
+        renamed = [replace(label, text=label.text.replace("quixotic", text)) for label in labels]
+        rewrite_features(old, new, [replace(planted.set, labels=renamed)])
+    assert old.read_bytes() == before
+    first, second = Catalog(old), Catalog(new)
+    word = next(label.text for label in planted.set.labels if label.source != "none")
+    assert first.find_features(planted.sae, word)
+    assert first.find_features(planted.sae, "zanzibar") == []
+    assert second.find_features(planted.sae, word) == second.find_features(planted.sae, "quixotic") == []
+    assert len(second.find_features(planted.sae, "zanzibar", 100)) > 10
+    assert second.features(FeatureQuery(planted.explorer.name, planted.sae, words="zanzibar"), 10).total > 10
+    assert second.documents(range(50)) == first.documents(range(50)) == documents(50)
+    assert second.find_documents("study 12") == first.find_documents("study 12") != []
+    first.close()
+    second.close()
 
 
 @pytest.fixture
