@@ -18,13 +18,12 @@ import math
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from string import Template
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 from anyio.from_thread import start_blocking_portal
@@ -49,8 +48,6 @@ MAX_TEXT, MAX_REASONING = 1200, 1500  # letters
 MAX_IN_A_ROW = 10  # questions without a usable answer, after which no more are asked
 # For estimates: letters of English per token, and tokens of an answer.
 LETTERS_PER_TOKEN, TOKENS_OF_NAMES, TOKENS_OF_NUMBER = 4.0, 150, 8
-
-Stage: TypeAlias = "Callable[[str], AbstractContextManager[Callable[[int, int, str], None]]]"
 
 logger = logging.getLogger(__name__)
 
@@ -295,7 +292,7 @@ class LanguageModel:
 
     endpoint: Endpoint
     folder: Path  # of the cache
-    stage: Stage  # shows progress
+    progress: Callable[[int, str], None] = lambda _done, _detail: None  # calls so far, and what failed
     failures: list[AnswerError] = field(default_factory=list)
     problem: SaefariError | None = None  # why no more is asked
     n_asked: int = 0  # answered in this run
@@ -322,43 +319,33 @@ class LanguageModel:
         except (ValidationError, KeyError):
             return None
 
-    def ask(self, what: str, questions: Sequence[Question]) -> list[Answer | None]:
+    def ask(self, questions: Sequence[Question]) -> list[Answer | None]:
         """The answers in order, None where there is no usable one (`failures`) or none was asked (`problem`).
 
-        What the cache has is not asked. `what` names the stage. Ctrl-C and kill leave every answer that came
-        in the cache.
+        What the cache has is not asked. Ctrl-C and kill leave every answer that came in the cache.
         """
-        open_ = {question.key(self.endpoint.model): question for question in questions}
-        answers = {key: answer for key, question in open_.items() if (answer := self.find(question))}
-        n_known = len(answers)
-        todo = {key: question for key, question in open_.items() if key not in answers}
+        keys = [question.key(self.endpoint.model) for question in questions]
+        wanted = dict(zip(keys, questions, strict=True))
+        answers = {key: answer for key, question in wanted.items() if (answer := self.find(question))}
+        todo = {key: question for key, question in wanted.items() if key not in answers}
         if todo and self.problem is None:
-            with self.stage(what) as report, start_blocking_portal() as portal:
-                report(n_known, len(open_), "")
-                portal.call(self._ask_all, todo, answers, report, n_known)
-        return [answers.get(question.key(self.endpoint.model)) for question in questions]
+            # A thread of its own: the caller's may have an event loop already.
+            with start_blocking_portal() as portal:
+                portal.call(self._ask_all, todo, answers)
+        return [answers.get(key) for key in keys]
 
-    async def _ask_all(
-        self,
-        todo: Mapping[str, Question],
-        answers: dict[str, Answer],
-        report: Callable[[int, int, str], None],
-        n_known: int,
-    ) -> None:
-        total = n_known + len(todo)
+    async def _ask_all(self, todo: Mapping[str, Question], answers: dict[str, Answer]) -> None:
         pending = iter(todo.items())
-        done = n_known
 
         async def work(client: Client) -> None:
-            nonlocal done
             for key, question in pending:
                 if self.problem is not None:
                     return
                 answer = await self._ask_one(client, key, question)
                 if answer is not None:
                     answers[key] = answer
-                done += 1
-                report(done, total, f"{len(self.failures)} failed" if self.failures else "")
+                failed = f"{len(self.failures):,} failed" if self.failures else ""
+                self.progress(self.n_asked + len(self.failures), failed)
 
         async with Client(self.endpoint) as client, asyncio.TaskGroup() as tasks:
             for _ in range(min(self.endpoint.concurrency, len(todo))):
@@ -417,7 +404,7 @@ class LLMPredictor:
     ) -> list[NDArray[np.float32]]:
         """Confidences of text i on documents i, -1 to 1; 0 where there was no answer, see `has_answered`."""
         asked = [list(self.questions(text, some)) for text, some in zip(texts, documents, strict=True)]
-        answers = iter(self._model.ask("Predicting", [question for each in asked for question, _ in each]))
+        answers = iter(self._model.ask([question for each in asked for question, _ in each]))
         results = []
         for some, each in zip(documents, asked, strict=True):
             values = np.zeros(len(some), dtype=np.float32)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
@@ -46,14 +45,9 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client, "LONGEST_PAUSE", 0.02)
 
 
-@contextmanager
-def no_stage(_name: str) -> Iterator[Callable[[int, int, str], None]]:
-    yield lambda _done, _total, _detail: None
-
-
 def model_of(server: FakeModel, folder: Path, **options: Any) -> LanguageModel:
     chosen = {"timeout": 5.0, "concurrency": 2, "key": KEY, **options}
-    return LanguageModel(Endpoint(server.url, "tiny/model:1b", **chosen), folder / "llm", no_stage)
+    return LanguageModel(Endpoint(server.url, "tiny/model:1b", **chosen), folder / "llm")
 
 
 def question(text: str = "some text") -> Question:
@@ -61,7 +55,7 @@ def question(text: str = "some text") -> Question:
 
 
 def ask(model: LanguageModel, *questions: Question) -> list[Answer | None]:
-    return model.ask("Asking", questions or (question(),))
+    return model.ask(questions or (question(),))
 
 
 def labels_of(answer: Answer | None) -> list[str]:
@@ -113,13 +107,13 @@ def test_the_address_is_understood(base: str, url: str) -> None:
 )  # fmt: skip
 def test_what_is_no_address_is_said_before_anything_is_asked(base: str, tmp_path: Path) -> None:
     with pytest.raises(SaefariError, match="not the address of an endpoint"):
-        LanguageModel(Endpoint(base, "m"), tmp_path, no_stage)
+        LanguageModel(Endpoint(base, "m"), tmp_path)
 
 
 @pytest.mark.parametrize("key", ["two words", "line\nbreak", "schlüssel", "x\r\nHost: evil"])
 def test_a_key_that_fits_no_header_is_refused_without_repeating_it(key: str, tmp_path: Path) -> None:
     with pytest.raises(SaefariError) as raised:
-        LanguageModel(Endpoint("http://localhost", "m", key), tmp_path, no_stage)
+        LanguageModel(Endpoint("http://localhost", "m", key), tmp_path)
     assert key not in str(raised.value)
     assert key not in repr(Endpoint("http://localhost", "m", key))
 
@@ -366,7 +360,7 @@ def test_nothing_is_asked_twice_and_failures_are(tmp_path: Path) -> None:
         assert len(server.calls) == n_calls + client.TRIES_UNUSABLE
         assert second.n_asked == 0
         assert [labels_of(found) for found in again if found] == [["red shift"]] * 3
-        other = LanguageModel(Endpoint(server.url, "another", timeout=5), tmp_path / "llm", no_stage)
+        other = LanguageModel(Endpoint(server.url, "another", timeout=5), tmp_path / "llm")
         ask(other, question("a x"))
         assert other.n_asked == 1  # another model is another question
 
@@ -418,19 +412,14 @@ def test_no_more_calls_at_once_than_allowed(tmp_path: Path) -> None:
         assert server.most_at_once == 3
 
 
-def test_progress_counts_what_is_known_and_what_failed(tmp_path: Path) -> None:
-    seen: list[tuple[int, int, str]] = []
-
-    @contextmanager
-    def stage(_name: str) -> Iterator[Callable[[int, int, str], None]]:
-        yield lambda done, total, detail: seen.append((done, total, detail))
-
+def test_progress_counts_calls_and_what_failed(tmp_path: Path) -> None:
+    seen: list[tuple[int, str]] = []
     with serving(lambda call: completion("no") if "3" in call.question[:1] else names("x")) as server:
         ask(model_of(server, tmp_path), *map(question, "12"))
         model = model_of(server, tmp_path, concurrency=1)
-        model.stage = stage
+        model.progress = lambda done, detail: seen.append((done, detail))
         ask(model, *map(question, "1234"))
-    assert seen == [(2, 4, ""), (3, 4, "1 failed"), (4, 4, "1 failed")]
+    assert seen == [(1, "1 failed"), (2, "1 failed")]
 
 
 # --- prompts --------------------------------------------------------------------------------------

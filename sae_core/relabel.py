@@ -1,0 +1,425 @@
+"""New labels for a collection that is built: by a language model, or its phrases made and scored again.
+
+    relabelling = Relabelling(collection, RelabelConfig(limit=100), home, console, read, endpoint=endpoint)
+    relabelling.plan                        # what it would cost
+    relabelling.run(rewrite_catalogue)      # a new generation; the old one stays until it is complete
+
+A former label competes with the new ones, on documents that made neither, and stays in the history if it
+loses. Features for which the model has no answer keep what they have.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from sae_core import artifact
+from sae_core.embed import Embedder, load_embedder
+from sae_core.errors import EmbeddingError, SaefariError
+from sae_core.explorer import Explorer, FeatureSet
+from sae_core.files import explain_write_errors, write_atomic
+from sae_core.labels import Candidate, Evidence, Former, Label, tidy
+from sae_core.labels.endpoint import Endpoint
+from sae_core.labels.llm import (
+    INTERPRETER,
+    Answer,
+    LanguageModel,
+    LLMPredictor,
+    Question,
+    estimate,
+    interpreter_question,
+)
+from sae_core.labels.phrases import label_features
+from sae_core.labels.predictors import MeaningPredictor, WordPredictor
+from sae_core.labels.scores import MIN_SCORED, N_ENTERED, Predictor, Split, hold_tournament, split_documents
+from sae_core.labels.words import tokenise
+from sae_core.report import report_text
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from sae_core.corpus import Document
+    from sae_core.fit import Console
+
+PREDICTORS = ("embedding", "bm25", "llm")
+LLM_SOURCE = "llm:"  # then the model's name
+N_KEPT = 10  # candidates of a label
+N_FORMER = 20  # labels in its history
+FEATURES_PER_BLOCK = 100  # in one tournament, so that questions do not pile up in memory
+DOCUMENTS_PER_BLOCK = 1000
+N_SAMPLED = 40  # features whose questions are written out to estimate those of the others
+STAND_IN = "some phrase of words"  # for a label that is not known yet, in estimates
+
+Read = Callable[[Sequence[int]], "list[Document]"]
+
+
+@dataclass(frozen=True)
+class RelabelConfig:
+    """Which labels are made again, and how they are judged."""
+
+    sae: str = ""  # "": the first of the collection
+    predictor: str = ""  # of PREDICTORS; "": embedding where the collection has an encoder, else bm25
+    only: tuple[int, ...] = ()  # these features; (): all that fire
+    limit: int | None = None  # at most so many, those with the most documents
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run would ask of the language model. Tokens are estimates."""
+
+    n_features: int
+    n_calls: int
+    n_known: int  # answers that the cache has already; not among the calls
+    tokens_in: int
+    tokens_out: int
+
+    def cost(self, price_in: float, price_out: float) -> float:
+        """In the currency of the prices, which are for a million tokens."""
+        return (self.tokens_in * price_in + self.tokens_out * price_out) / 1e6
+
+
+@dataclass
+class Outcome:
+    """What a run made."""
+
+    folder: Path  # the generation that is served now
+    n_features: int
+    n_failed: int = 0  # features whose label stays because an answer is missing
+    sources: Counter[str] = field(default_factory=Counter)  # of the labels that the others have now
+    n_changed: int = 0  # labels with another text than before
+    n_asked: int = 0  # calls that were answered; not those that the cache knew
+    tokens_in: int = 0  # as the endpoint counts
+    tokens_out: int = 0
+    problems: list[str] = field(default_factory=list)  # one sentence for each kind of failure
+
+
+@dataclass(frozen=True)
+class _Case:
+    """A feature that gets a label: what it was called, and the documents that will judge."""
+
+    latent: int
+    split: Split
+    old: Label
+    candidates: list[Candidate] = field(default_factory=list)  # in the order in which they compete
+    evidence: dict[str, Evidence] = field(default_factory=dict)  # by the source of a candidate
+
+
+class Relabelling:
+    """One collection whose labels are made again. Holds the generation that was served when it began."""
+
+    def __init__(
+        self,
+        collection: Path,
+        config: RelabelConfig,
+        home: Path,
+        console: Console,
+        read: Read,
+        *,
+        endpoint: Endpoint | None = None,
+    ) -> None:
+        """`read` gives documents by position. SaefariError for what cannot be done, before anything is."""
+        self.collection, self.config, self.console, self._read = collection, config, console, read
+        self.explorer = Explorer.load(collection)
+        self.space: FeatureSet = self.explorer.get_sae(config.sae or next(iter(self.explorer.saes)))
+        self.model = None if endpoint is None else LanguageModel(endpoint, home / "cache" / "llm")
+        self._check_predictor()
+        self.latents = self._choose()
+
+    @property
+    def predictor(self) -> str:
+        """The name in PREDICTORS of what judges the labels."""
+        return self.config.predictor or ("embedding" if self.explorer.embedder_spec else "bm25")
+
+    def _check_predictor(self) -> None:
+        if self.predictor not in PREDICTORS:
+            what = f"There is no predictor {self.predictor!r}."
+            raise SaefariError(what, remedy=f"Choose one of {', '.join(PREDICTORS)}.")
+        if self.predictor == "llm" and self.model is None:
+            what = "The predictor llm needs a language model."
+            raise SaefariError(what, remedy="Give --llm-base-url and --llm-model, or another predictor.")
+        if self.predictor == "embedding" and not self.explorer.embedder_spec:
+            what = f"{self.explorer.name} has no encoder: its embeddings were made elsewhere."
+            raise EmbeddingError(what, remedy="Choose --predictor bm25 or llm.")
+
+    def _choose(self) -> list[int]:
+        """The features that get a label: those with the most documents first."""
+        counts = self.space.codes.counts()
+        for latent in self.config.only:
+            if not 0 <= latent < len(counts):
+                what = f"{self.space.name} has no feature {latent}."
+                raise SaefariError(what, remedy=f"Its features are numbered from 0 to {len(counts) - 1:,}.")
+            if counts[latent] == 0:
+                what = f"Feature {latent} of {self.space.name} fires on no document, so nothing can name it."
+                raise SaefariError(what, remedy="Leave it out of --only.")
+        wanted = np.array(sorted(set(self.config.only)) or np.flatnonzero(counts), dtype=np.int64)
+        order = np.lexsort((wanted, -counts[wanted]))
+        return [int(latent) for latent in wanted[order][: self.config.limit]]
+
+    # --- the plan ---------------------------------------------------------------------------------
+
+    @cached_property
+    def plan(self) -> Plan:
+        """What `run` will ask; nothing is asked. Without a language model all is 0."""
+        model, predictor = self.model, self._llm_predictor
+        if model is None:
+            return Plan(len(self.latents), 0, 0, 0, 0)
+        todo: list[Question] = []
+        unnamed: list[_Case] = []
+        n_known = 0
+        for case, question in self._asked():
+            answer = model.find(question)
+            if answer is None:
+                todo.append(question)
+                unnamed.append(case)
+                continue
+            n_known += 1
+            if predictor is not None:
+                asked = _predictions(_named(case, answer, model.source), predictor, model)
+                left = [each for each in asked if model.find(each) is None]
+                n_known += len(asked) - len(left)
+                todo += left
+        numbers = np.array(estimate(todo))
+        if predictor is not None and unnamed:
+            numbers += _guess(unnamed, predictor)
+        n_calls, tokens_in, tokens_out = numbers.tolist()
+        return Plan(len(self.latents), n_calls, n_known, tokens_in, tokens_out)
+
+    # --- the run ----------------------------------------------------------------------------------
+
+    def run(self, rewrite_catalogue: Callable[[Path, Path, Sequence[FeatureSet]], None]) -> Outcome:
+        """Make the labels and publish them; SaefariError, and nothing is published, if there is none.
+
+        `rewrite_catalogue` makes, from the folders of the old and of the new generation, the tables that
+        the app lists.
+        """
+        with artifact.locked(self.collection), explain_write_errors(self.collection):
+            if artifact.current(self.collection) != self.explorer.path:
+                what = f"{self.explorer.name} was rebuilt in the meantime."
+                raise SaefariError(what, remedy="Give the same command again.")
+            outcome = Outcome(self.explorer.path, len(self.latents))
+            labels = self._make(outcome)
+            self._take_stock(outcome)
+            if not labels:
+                what = " ".join(["No label was made, and none is lost.", *outcome.problems])
+                raise SaefariError(what, remedy="What was answered is kept for the next time.")
+            self._publish(labels, rewrite_catalogue)
+            outcome.folder = artifact.current(self.collection)
+            return outcome
+
+    def _make(self, outcome: Outcome) -> dict[int, Label]:
+        """The new labels by feature."""
+        judges = self._predictors()
+        if self.model is None:
+            with self.console.stage("Labels") as report:
+                cases = list(self._phrase_cases(report))
+            return self._judge(cases, judges, outcome)
+        n_calls = self.plan.n_calls
+        with self.console.stage(f"Asking {tidy(self.model.endpoint.model)}") as report:
+            # What was planned is in part an estimate.
+            self.model.progress = lambda done, detail: report(done, max(done, n_calls), detail)
+            cases = list(self._named_cases(self.model))
+            labels = self._judge(cases, judges, outcome)
+        outcome.n_failed = len(self.latents) - len(labels)
+        return labels
+
+    def _named_cases(self, model: LanguageModel) -> Iterator[_Case]:
+        """The features for which the model has names."""
+        asked = list(self._asked())
+        answers = model.ask([question for _, question in asked])
+        for (case, _), answer in zip(asked, answers, strict=True):
+            if answer is not None:
+                yield _named(case, answer, model.source)
+
+    def _asked(self) -> Iterator[tuple[_Case, Question]]:
+        """Each feature with the question for its name; its evidence has no answer yet."""
+        for latent in self.latents:
+            split = self._split(latent)
+            documents, values = self.space.codes.of_latent(latent)
+            strength = dict(zip(documents.tolist(), (10 * values / values[0]).tolist(), strict=True))
+            strengths = np.array([strength[position] for position in split.mined.positives.tolist()])
+            question, shown, silent = interpreter_question(split.mined, strengths, self._read)
+            evidence = {"": Evidence(shown, silent, INTERPRETER.version)}
+            yield _Case(latent, split, self.space.labels[latent], evidence=evidence), question
+
+    def _split(self, latent: int) -> Split:
+        return split_documents(self.space.codes, self.space.features, latent, int(self.space.config["seed"]))
+
+    def _phrase_cases(self, report: Callable[[int, int], None]) -> Iterator[_Case]:
+        """Phrases made again; names that a language model gave before compete with them."""
+        fresh = label_features(
+            self._documents, self.space.codes, self.space.features, self.space.sae,
+            self.explorer.index.vectors(), self._embedder, int(self.space.config["seed"]), report,
+        )  # fmt: skip
+        for latent in self.latents:
+            old, new = self.space.labels[latent], fresh[latent]
+            names = [each for each in old.candidates if each.source.startswith(LLM_SOURCE)]
+            # Where there are too few documents to choose by, the first candidate is taken: what leads now.
+            first = names if old.source.startswith(LLM_SOURCE) else []
+            evidence = {new.source: new.evidence} if new.evidence else {}
+            candidates = _distinct([*first, *new.candidates[: N_ENTERED - 1], *names, *new.candidates])
+            yield _Case(latent, self._split(latent), old, candidates, evidence)
+
+    def _judge(
+        self, cases: Sequence[_Case], judges: tuple[Predictor, list[Predictor]], outcome: Outcome
+    ) -> dict[int, Label]:
+        """The label of each feature by the tournament; none where an answer of the judge is missing."""
+        labels: dict[int, Label] = {}
+        for start in range(0, len(cases), FEATURES_PER_BLOCK):
+            block = cases[start : start + FEATURES_PER_BLOCK]
+            candidates, splits = [case.candidates for case in block], [case.split for case in block]
+            held = hold_tournament(candidates, splits, *judges)
+            for case, label in zip(block, held, strict=True):
+                if self._is_judged(case.split):
+                    labels[case.latent] = _succeed(case, label)
+                    outcome.sources[label.source] += 1
+                    outcome.n_changed += label.text != case.old.text
+        return labels
+
+    def _is_judged(self, split: Split) -> bool:
+        predictor = self._llm_predictor
+        if predictor is None:
+            return True
+        samples = (split.mined, split.choosing, split.heldout)
+        return all(predictor.has_answered(sample.documents) for sample in samples)
+
+    def _take_stock(self, outcome: Outcome) -> None:
+        if self.model is None:
+            return
+        outcome.n_asked = self.model.n_asked
+        outcome.tokens_in, outcome.tokens_out = self.model.tokens_in, self.model.tokens_out
+        kinds = Counter(str(error) for error in self.model.failures)
+        outcome.problems = [f"{n:,} times: {said}" for said, n in kinds.most_common(3)]
+        if self.model.problem is not None:
+            outcome.problems.insert(0, str(self.model.problem))
+
+    def _publish(
+        self,
+        labels: dict[int, Label],
+        rewrite_catalogue: Callable[[Path, Path, Sequence[FeatureSet]], None],
+    ) -> None:
+        merged = [labels.get(latent, old) for latent, old in enumerate(self.space.labels)]
+        metrics = {**self.space.metrics, "n_labelled": sum(label.source != "none" for label in merged)}
+        changed = replace(self.space, labels=merged, metrics=metrics)
+        spaces = [changed if space.name == changed.name else space for space in self.explorer.saes.values()]
+        with (
+            self.console.stage("Writing") as report,
+            artifact.revise(self.collection) as (folder, manifest),
+        ):
+            changed.save_labels(folder / "saes" / changed.name)
+            rewrite_catalogue(self.explorer.path, folder, spaces)
+            manifest["saes"] = [space.describe() for space in spaces]
+            write_atomic(folder / "report.md", report_text(manifest, spaces).encode())
+            report(1, 1)
+
+    # --- judges -----------------------------------------------------------------------------------
+
+    def _predictors(self) -> tuple[Predictor, list[Predictor]]:
+        """The judge, and the others whose scores stand beside its own."""
+        with self.console.stage("Reading documents"):
+            offline: dict[str, Predictor] = {"bm25": WordPredictor(tokenise(self._documents))}
+            if self._embedder is not None:
+                offline["embedding"] = MeaningPredictor(self._embedder, self.explorer.index.vectors())
+        judge = self._llm_predictor or offline.pop(self.predictor)
+        return judge, [*offline.values()]
+
+    @cached_property
+    def _llm_predictor(self) -> LLMPredictor | None:
+        if self.model is None or self.predictor != "llm":
+            return None
+        return LLMPredictor(self.model, self._read)
+
+    @cached_property
+    def _embedder(self) -> Embedder | None:
+        """The encoder of the collection, if it is needed and is still the same one."""
+        spec = self.explorer.embedder_spec
+        if spec is None:
+            return None
+        embedder = load_embedder(spec)
+        if embedder.fingerprint != self.explorer.manifest["embedder"]["fingerprint"]:
+            what = "The encoder here is not the one that embedded these documents."
+            raise EmbeddingError(what, remedy="Choose --predictor bm25, or build the collection again.")
+        return embedder
+
+    @cached_property
+    def _documents(self) -> list[Document]:
+        n = self.explorer.n_documents
+        starts = range(0, n, DOCUMENTS_PER_BLOCK)
+        return [
+            document
+            for start in starts
+            for document in self._read(range(start, min(start + DOCUMENTS_PER_BLOCK, n)))
+        ]
+
+
+def _named(case: _Case, answer: Answer, source: str) -> _Case:
+    """With the model's names first; what the feature had competes behind them."""
+    names = [Candidate(text, source) for text in answer.value.labels]
+    evidence = replace(case.evidence[""], reasoning=answer.value.reasoning, made=answer.made)
+    return replace(case, candidates=_distinct([*names, *case.old.candidates]), evidence={source: evidence})
+
+
+def _predictions(case: _Case, predictor: LLMPredictor, model: LanguageModel) -> list[Question]:
+    """What the predictor is asked about a case that has its candidates."""
+    texts = [candidate.text for candidate in case.candidates[:N_ENTERED]]
+    choosing = [question for text in texts for question in _choosing(case, text, predictor)]
+    # One candidate will be scored: if the cache knows the scores of one, that one.
+    scoring = [_scoring(case, text, predictor) for text in texts]
+    return choosing + min(scoring, key=lambda some: sum(model.find(each) is None for each in some))
+
+
+def _guess(cases: Sequence[_Case], predictor: LLMPredictor) -> NDArray[np.int64]:
+    """Calls, tokens in and out of the predictor for cases without candidates, from a sample of them."""
+    places = np.unique(np.linspace(0, len(cases) - 1, min(N_SAMPLED, len(cases))).round().astype(int))
+    asked: list[Question] = []
+    for place in places:
+        case = cases[place]
+        text = case.old.text or STAND_IN
+        asked += [*_choosing(case, text, predictor) * N_ENTERED, *_scoring(case, text, predictor)]
+    return np.array([round(len(cases) / len(places) * number) for number in estimate(asked)])
+
+
+def _choosing(case: _Case, text: str, predictor: LLMPredictor) -> list[Question]:
+    """What is asked to choose between candidates; nothing where there are no documents for it."""
+    if not _has_choice(case):
+        return []
+    return [question for question, _ in predictor.questions(text, case.split.choosing.documents)]
+
+
+def _scoring(case: _Case, text: str, predictor: LLMPredictor) -> list[Question]:
+    """What is asked once a label is chosen, besides what chose it."""
+    samples = [case.split.heldout] if _has_choice(case) else [case.split.mined, case.split.heldout]
+    return [question for each in samples for question, _ in predictor.questions(text, each.documents)]
+
+
+def _has_choice(case: _Case) -> bool:
+    return min(len(case.split.choosing.positives), len(case.split.choosing.negatives)) >= MIN_SCORED
+
+
+def _distinct(candidates: Sequence[Candidate]) -> list[Candidate]:
+    """Without repetitions, and without the results of former tournaments."""
+    kept: dict[str, Candidate] = {}
+    for candidate in candidates:
+        kept.setdefault(candidate.text.casefold(), replace(candidate, chosen_by=None))
+    return list(kept.values())[:N_KEPT]
+
+
+def _succeed(case: _Case, label: Label) -> Label:
+    """The new label with its evidence and with the old one in its history."""
+    old = case.old
+    is_same = (label.text, label.source) == (old.text, old.source)
+    evidence = case.evidence.get(label.source) or (old.evidence if is_same else None)
+    if evidence is None and label.source != "none":
+        mined, made = case.split.mined, datetime.now(UTC).date().isoformat()
+        evidence = Evidence(mined.positives.tolist(), mined.near.tolist(), made=made)
+    history = old.history
+    if not is_same and old.source != "none":
+        auc = old.score.auc.value if old.score else None
+        history = [Former(old.text, old.source, auc, old.evidence.made if old.evidence else ""), *history]
+    return replace(label, evidence=evidence, history=history[:N_FORMER])
