@@ -211,6 +211,11 @@ class Explorer:
         except EmbeddingError as error:
             self.embedder_state, self.embedder_problem = "failed", str(error)
 
+    @property
+    def embedder(self) -> Embedder | None:
+        """The encoder, once it is attached."""
+        return self._embedder
+
     def attach_encoder(self, embedder: Embedder) -> None:
         """Use this embedder for queries; it must be the one that embedded the documents."""
         if embedder.fingerprint != self.manifest["embedder"]["fingerprint"] or embedder.width != self.width:
