@@ -20,6 +20,7 @@ from sae_core.files import explain_write_errors
 from sae_core.fit import RECORD_FILE, SAE_FILE, Material, finish
 from sae_core.powerlaw import Point, PowerLaws, power_laws
 from sae_core.recipe import TrainConfig
+from sae_core.sae import SAE
 from sae_core.train import Run
 
 if TYPE_CHECKING:
@@ -293,6 +294,30 @@ def read_grid(configs: Mapping[str, TrainConfig], folder: Path, width: int) -> G
         heldout=power_laws([Point(m.k, m.n_latents, m.fvu_heldout) for m in members]),
         train=power_laws([Point(m.k, m.n_latents, m.fvu_train) for m in members]),
     )
+
+
+def load_grid(folder: Path) -> tuple[GridResult, dict[str, TrainConfig]]:
+    """The grid that `saefari train --grid` left in a folder, and the configuration of each member.
+
+    Raises `TrainingError` if there are no finished trainings, or trainings on different rows.
+    """
+    remedy = "Give the --out folder of a finished `saefari train --grid`."
+    found = {path.name: _read_record(path) for path in sorted(folder.glob("k*-n*")) if path.is_dir()}
+    records = {name: record for name, record in found.items() if record is not None}
+    if not records:
+        raise TrainingError(f"{folder} holds no finished grid.", remedy=remedy)
+    if len({record["data"] for record in records.values()}) > 1:
+        raise TrainingError(f"{folder} holds trainings on different rows.", remedy=remedy)
+    by_size = sorted((TrainConfig(**record["config"]) for record in records.values()), key=_size_of)
+    configs = {f"k{config.k}-n{config.n_latents}": config for config in by_size}
+    if configs.keys() != records.keys():
+        raise TrainingError(f"{folder} holds folders that are not named as their sizes.", remedy=remedy)
+    width = SAE.load(folder / next(iter(configs)) / SAE_FILE).width
+    return read_grid(configs, folder, width), configs
+
+
+def _size_of(config: TrainConfig) -> tuple[int, int]:
+    return config.k, config.n_latents
 
 
 def _sizes(part: str, text: str) -> tuple[int, ...]:
