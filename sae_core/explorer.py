@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 MAX_CACHED_BYTES = 256 * 2**20  # products with all documents, per collection
 MAX_CACHED_QUERIES = 4096
 MAX_CACHED_FORESTS = 16
+MAX_LOOKUPS = 2_000_000  # in the co-activation, for the nulls of a forest: some tenths of a second
 MAX_QUICK_DOCUMENTS = 200_000  # whose sums take less time than waking a thread
 TYPICAL_LOG_DENSITY = (
     -2.0
@@ -107,7 +108,7 @@ class FeatureSet:
         if config == self.forest.config:
             return self.forest
         if (known := self._forests.get(config)) is None:
-            known = grow(self.coactivation, config, self.sae.levels_N())
+            known = grow(self.coactivation, config, self.sae.levels_N(), most_lookups=MAX_LOOKUPS)
             self._forests.put(config, known)
         return known
 

@@ -14,8 +14,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sae_core.families.coactivation import Coactivation, coactivate, is_quick, load_coactivation
-from sae_core.families.measures import Measures
+from sae_core.families.coactivation import (
+    Coactivation,
+    coactivate,
+    find_edges,
+    is_quick,
+    load_coactivation,
+)
+from sae_core.families.homes import Candidates, home_trees, nested_edges
+from sae_core.families.measures import measure
 from sae_core.families.model import DEFAULT, Family, FamilyConfig, Forest, Link, Null
 from sae_core.families.paper import paper_trees
 
@@ -44,14 +51,28 @@ __all__ = [
 def grow(
     coactivation: Coactivation,
     config: FamilyConfig = DEFAULT,
-    levels_N: NDArray[np.int64] | None = None,  # noqa: ARG001
+    levels_N: NDArray[np.int64] | None = None,
+    *,
+    most_lookups: int | None = None,
 ) -> Forest:
     """The families of an SAE, largest first, and their measures.
 
-    `levels_N` is the group of each latent of a Matryoshka SAE, 0 for the innermost; None for others.
+    `levels_N` is the group of each latent of a Matryoshka SAE, 0 for the innermost; None for others, for
+    which the algorithm "nesting" raises a `SaefariError`. `most_lookups` makes the nulls coarser and quicker,
+    see `measures.measure`.
     """
     began = time.perf_counter()
-    codes, measures = coactivation.codes, Measures(coactivation)
+    codes = coactivation.codes
+    counts_N = codes.counts()
+    edges = find_edges(coactivation, config)
+    if config.algorithm == "nesting":
+        edges = nested_edges(edges, levels_N, counts_N, config.threshold)
+    candidates = Candidates.of(edges, counts_N, codes.n_documents)
+    if config.algorithm == "paper":
+        trees = paper_trees(edges, counts_N, config)
+    else:
+        trees = home_trees(candidates, _children_first(config, counts_N, levels_N), config)
+    found = measure(coactivation, trees, most_lookups=most_lookups)
     families = [
         Family(
             id=tree.members[0],
@@ -59,24 +80,39 @@ def grow(
             parents=tree.parents,
             conditionals=tree.conditionals,
             n_documents=_count_documents(codes, tree.members),
-            hub_ratio=measures.hub_ratio(tree.members),
-            block_ratio=measures.block_ratio(tree.members),
+            hub_ratio=hub.value,
+            block_ratio=block.value,
+            hub_null=hub.null,
+            block_null=block.null,
+            links=candidates.links(tree.members),
         )
-        for tree in paper_trees(coactivation, config)
+        for tree, hub, block in zip(trees, found.hubs, found.blocks, strict=True)
     ]
     homes = Counter(member for family in families for member in family.members)
     return Forest(
         config=config,
         families=families,
-        n_alive=int(np.count_nonzero(codes.counts())),
+        n_alive=int(np.count_nonzero(counts_N)),
         n_covered=len(homes),
         n_shared=sum(n > 1 for n in homes.values()),
-        hub_ratio=None,
-        block_ratio=None,
-        hub_null=None,
-        block_null=None,
+        hub_ratio=found.hub.value,
+        block_ratio=found.block.value,
+        hub_null=found.hub.null,
+        block_null=found.block.null,
+        n_draws=found.n_draws,
         seconds=time.perf_counter() - began,
     )
+
+
+def _children_first(
+    config: FamilyConfig, counts_N: NDArray[np.int64], levels_N: NDArray[np.int64] | None
+) -> list[int]:
+    """The latents in an order in which no parent stands before its child."""
+    keys = [-np.arange(len(counts_N)), counts_N]
+    if config.algorithm == "nesting" and levels_N is not None:
+        keys.append(-levels_N)
+    order: list[int] = np.lexsort(keys).tolist()
+    return order
 
 
 def _count_documents(codes: Codes, members: Sequence[int]) -> int:

@@ -1,8 +1,9 @@
 """Which latents fire together, on how many documents: exact, sparse, counted once.
 
-C = A'A of the binary activations, f = diag C. Only the upper triangle is kept. Beside it lie the pairs that
-could be edges under any configuration that is not below `FLOOR`, strongest first: from them a forest is grown
-again in a fraction of a second.
+C = A'A of the binary activations, f = diag C. Only the upper triangle is kept, and of it only what is not 0.
+Beside it lie the pairs that could be edges under any configuration that is not below `FLOOR`, strongest
+first: from them a forest is grown again in a fraction of a second.
+Shapes: N latents, W = N / 64 words of 64 bits, rounded up.
 """
 
 from __future__ import annotations
@@ -21,18 +22,22 @@ if TYPE_CHECKING:
     from sae_core.codes import Codes
     from sae_core.families.model import FamilyConfig
 
-ROWS_PER_BLOCK = 512
 FLOOR = {"threshold": 0.05, "min_together": 3, "min_lift": 1.0, "min_z": 2.0}
+ROWS_PER_BLOCK = 512
+DOCUMENTS_PER_BLOCK = 4096  # whose latents are counted at once, and stay in the cache
+PAIRS_PER_BLOCK = 2**15  # looked up at once, likewise
+WORD = 64  # bits
+ONE = np.uint64(1)
 
 
 @dataclass(frozen=True)
 class Coactivation:
-    """C of N latents and what follows from it; every array is stored."""
+    """C of N latents and what follows from it. All arrays are stored; with the codes they make it again."""
 
     codes: Codes
-    ptr: NDArray[np.int64]  # (N + 1,): where each row of the upper triangle begins
-    columns: NDArray[np.int32]  # j > i, rising within a row
-    together: NDArray[np.int32]  # documents on which i and j both fire, at least 1
+    bits_NW: NDArray[np.uint64]  # bit j of row i, j > i: whether both fire on some document
+    rank_NW: NDArray[np.int64]  # how many such pairs come before each word, row after row
+    together: NDArray[np.int32]  # C_ij of these pairs, i < j, by row and then by column
     share_sums_N: NDArray[np.float64]  # sum over j != i of C~_ij = C_ij / min(f_i, f_j)
     edge_parents: NDArray[np.int32]  # the denser end of what could be an edge; of equals the lower index
     edge_children: NDArray[np.int32]
@@ -41,24 +46,49 @@ class Coactivation:
     @property
     def n_latents(self) -> int:
         """N."""
-        return len(self.ptr) - 1
+        return len(self.bits_NW)
 
-    def matrix(self) -> sp.csr_matrix:
-        """The upper triangle without the diagonal, (N, N)."""
-        shape = (self.n_latents, self.n_latents)
-        return sp.csr_matrix((self.together, self.columns, self.ptr), shape=shape)
+    @property
+    def n_pairs(self) -> int:
+        """Pairs of latents that fire together on some document."""
+        return len(self.together)
 
     def arrays(self) -> dict[str, NDArray[np.generic]]:
-        """The arrays by field name, as they are stored; with the codes they make it again."""
+        """The arrays by field name, as they are stored."""
         return {field.name: getattr(self, field.name) for field in fields(self) if field.name != "codes"}
 
     def pairs(self) -> Iterator[Pairs]:
-        """Every pair that fires together, i < j, a block of rows at a time."""
+        """Every pair that fires together, i < j, in order, a block of rows at a time."""
+        done = 0
         for first in range(0, self.n_latents, ROWS_PER_BLOCK):
-            last = min(first + ROWS_PER_BLOCK, self.n_latents)
-            rows = np.repeat(np.arange(first, last), np.diff(self.ptr[first : last + 1]))
-            span = slice(self.ptr[first], self.ptr[last])
-            yield Pairs(rows, self.columns[span].astype(np.int64), self.together[span])
+            block = np.ascontiguousarray(self.bits_NW[first : first + ROWS_PER_BLOCK])
+            i, j = np.nonzero(np.unpackbits(block.view(np.uint8), axis=1, bitorder="little"))
+            yield Pairs(i + first, j, self.together[done : done + len(i)])
+            done += len(i)
+
+    def matrix(self) -> sp.csr_matrix:
+        """The upper triangle without the diagonal, (N, N)."""
+        blocks = list(self.pairs())
+        i, j = (
+            np.concatenate(parts) for parts in zip(*[(block.i, block.j) for block in blocks], strict=True)
+        )
+        return sp.csr_matrix((self.together, (i, j)), shape=(self.n_latents, self.n_latents))
+
+    def look_up(self, i: NDArray[np.int64], j: NDArray[np.int64]) -> NDArray[np.int32]:
+        """C_ij of any pairs of different latents."""
+        found = np.zeros(len(i), dtype=np.int32)
+        if self.n_pairs == 0:
+            return found
+        bits, rank = self.bits_NW.ravel(), self.rank_NW.ravel()
+        for start in range(0, len(i), PAIRS_PER_BLOCK):
+            span = slice(start, start + PAIRS_PER_BLOCK)
+            low, high = np.minimum(i[span], j[span]), np.maximum(i[span], j[span])
+            word = low * self.bits_NW.shape[1] + high // WORD
+            bit = (high % WORD).astype(np.uint64)
+            below = np.bitwise_count(bits[word] & ((ONE << bit) - ONE))
+            at = np.minimum(rank[word] + below, self.n_pairs - 1)
+            found[span] = np.where((bits[word] >> bit) & ONE, self.together[at], 0)
+        return found
 
 
 @dataclass(frozen=True)
@@ -72,42 +102,44 @@ class Pairs:
 
 @dataclass(frozen=True)
 class Edges:
-    """Directed pairs, strongest first."""
+    """Directed pairs."""
 
-    parents: NDArray[np.int64]  # the denser end
+    parents: NDArray[np.int64]
     children: NDArray[np.int64]
-    conditionals: NDArray[np.float64]  # P(parent fires | child fires)
+    together: NDArray[np.int64]
     n_latents: int
 
     def where(self, keep: NDArray[np.bool_] | NDArray[np.int64]) -> Edges:
         """Some of the edges, by mask or by number."""
-        return Edges(self.parents[keep], self.children[keep], self.conditionals[keep], self.n_latents)
+        return Edges(self.parents[keep], self.children[keep], self.together[keep], self.n_latents)
 
 
 def coactivate(codes: Codes) -> Coactivation:
-    """Count C = A'A, one latent's documents at a time."""
-    n = codes.n_latents
-    fires_MN = codes.fires()
-    columns, together = [], []
-    lengths_N = np.zeros(n, dtype=np.int64)
+    """Count C = A'A, one latent's documents after the other's. Time grows with sum of k^2 over documents."""
+    n, fires_MN = codes.n_latents, codes.fires()
+    fires_MN.data = fires_MN.data.astype(np.int8)
+    n_words = -(-n // WORD)
+    bits_NW = np.zeros((n, n_words), dtype=np.uint64)
+    together = []
     for latent in range(n):
-        documents = np.sort(codes.of_latent(latent)[0]).astype(np.int32)
-        counts_N = np.bincount(fires_MN[documents].indices, minlength=n)[latent + 1 :]
-        others = np.flatnonzero(counts_N)
-        lengths_N[latent] = len(others)
-        columns.append((others + latent + 1).astype(np.int32))
-        together.append(counts_N[others].astype(np.int32))
-    triangle = Coactivation(
+        counts_N = _count_others(codes, fires_MN, latent)
+        counts_N[: latent + 1] = 0
+        row = np.zeros(n_words * WORD, dtype=np.bool_)
+        row[:n] = counts_N > 0
+        bits_NW[latent] = np.packbits(row, bitorder="little").view(np.uint64)
+        together.append(counts_N[row[:n]].astype(np.int32))
+    sizes_NW = np.bitwise_count(bits_NW).astype(np.int64)
+    bare = Coactivation(
         codes=codes,
-        ptr=np.concatenate(([0], np.cumsum(lengths_N))),
-        columns=_joined(columns),
+        bits_NW=bits_NW,
+        rank_NW=(np.cumsum(sizes_NW) - sizes_NW.ravel()).reshape(n, n_words),
         together=_joined(together),
         share_sums_N=np.zeros(n),
         edge_parents=_joined([]),
         edge_children=_joined([]),
         edge_together=_joined([]),
     )
-    return _with_edges(triangle)
+    return _with_edges(bare)
 
 
 def load_coactivation(codes: Codes, arrays: Mapping[str, NDArray[np.generic]]) -> Coactivation:
@@ -121,64 +153,68 @@ def is_quick(config: FamilyConfig) -> bool:
 
 
 def find_edges(coactivation: Coactivation, config: FamilyConfig) -> Edges:
-    """The pairs that pass `config`, by falling conditional.
+    """The pairs within `config`, each from the denser to the sparser latent, of equals from the lower index.
 
-    Equal ones: by the larger of the other conditional, then by index. An edge points from the denser to the
-    sparser latent; of equally dense ones from the lower index.
+    By falling C_ij / min(f_i, f_j) = P(denser fires | sparser fires); equal ones by falling
+    C_ij / max(f_i, f_j), then by index.
     """
     if is_quick(config):
         stored = (coactivation.edge_parents, coactivation.edge_children, coactivation.edge_together)
-        found = _passing(coactivation.codes, stored, _limits(config))
+        parents, children, together = _passing(coactivation.codes, stored, _limits(config))
     else:
-        found = _scan(coactivation, _limits(config))
-    counts_N = coactivation.codes.counts()
-    parents, children, together = found
-    given_child, given_parent = together / counts_N[children], together / counts_N[parents]
-    order = np.arange(len(parents))
-    if config.edge == "child":
-        order = np.lexsort((children, parents, -given_child, -given_parent))
-        order = order[given_parent[order] >= config.threshold]
-    thin = counts_N <= config.max_density * coactivation.codes.n_documents
-    order = order[thin[parents[order]] & thin[children[order]]]
-    edges = Edges(parents.astype(np.int64), children.astype(np.int64), given_child, len(counts_N))
-    return edges.where(order)
+        parents, children, together = _scan(coactivation, _limits(config))
+    thin_N = coactivation.codes.counts() <= config.max_density * coactivation.codes.n_documents
+    edges = Edges(
+        parents=parents.astype(np.int64),
+        children=children.astype(np.int64),
+        together=together.astype(np.int64),
+        n_latents=coactivation.n_latents,
+    )
+    return edges.where(thin_N[parents] & thin_N[children])
 
 
 _Found = tuple["NDArray[np.int32]", "NDArray[np.int32]", "NDArray[np.int32]"]  # parents, children, together
+
+
+def _count_others(codes: Codes, fires_MN: sp.csr_matrix, latent: int) -> NDArray[np.int64]:
+    """On how many of a latent's documents each latent fires, (N,)."""
+    documents = np.sort(codes.of_latent(latent)[0]).astype(np.int32)
+    counts_N = np.zeros(codes.n_latents, dtype=np.int64)
+    for start in range(0, len(documents), DOCUMENTS_PER_BLOCK):
+        block = fires_MN[documents[start : start + DOCUMENTS_PER_BLOCK]]
+        counts_N += np.bincount(block.indices, minlength=codes.n_latents)
+    return counts_N
 
 
 def _limits(config: FamilyConfig) -> dict[str, float]:
     return {name: getattr(config, name) for name in FLOOR}
 
 
-def _with_edges(triangle: Coactivation) -> Coactivation:
-    counts_N = triangle.codes.counts()
-    sums_N = np.zeros(triangle.n_latents)
-    for pairs in triangle.pairs():
+def _with_edges(bare: Coactivation) -> Coactivation:
+    counts_N = bare.codes.counts()
+    sums_N = np.zeros(bare.n_latents)
+    for pairs in bare.pairs():
         shares = pairs.together / np.minimum(counts_N[pairs.i], counts_N[pairs.j])
         sums_N += np.bincount(pairs.i, shares, minlength=len(sums_N))
         sums_N += np.bincount(pairs.j, shares, minlength=len(sums_N))
-    parents, children, together = _scan(triangle, FLOOR)
-    arrays = triangle.arrays() | {
+    parents, children, together = _scan(bare, FLOOR)
+    computed: dict[str, NDArray[np.generic]] = {
         "share_sums_N": sums_N,
         "edge_parents": parents,
         "edge_children": children,
         "edge_together": together,
     }
-    return load_coactivation(triangle.codes, arrays)
+    return load_coactivation(bare.codes, bare.arrays() | computed)
 
 
 def _scan(coactivation: Coactivation, limits: Mapping[str, float]) -> _Found:
-    """All pairs within the limits, by falling P(parent | child), then P(child | parent), then index."""
+    """All pairs within the limits, in the order of `find_edges`."""
     counts_N = coactivation.codes.counts()
     blocks = [
         _passing(coactivation.codes, _directed(pairs, counts_N), limits) for pairs in coactivation.pairs()
     ]
-    if not blocks:
-        return _joined([]), _joined([]), _joined([])
     parents, children, together = (_joined(list(parts)) for parts in zip(*blocks, strict=True))
-    keys = (children, parents, -together / counts_N[parents], -together / counts_N[children])
-    order = np.lexsort(keys)
+    order = np.lexsort((children, parents, -together / counts_N[parents], -together / counts_N[children]))
     return parents[order], children[order], together[order]
 
 
@@ -194,7 +230,7 @@ def _passing(codes: Codes, found: _Found, limits: Mapping[str, float]) -> _Found
     parents, children, together = found
     counts_N = codes.counts().astype(np.float64)
     expected = counts_N[children] * counts_N[parents] / max(codes.n_documents, 1)
-    keep = (together >= limits["threshold"] * counts_N[children]) & (together >= limits["min_together"])
+    keep = (together / counts_N[children] >= limits["threshold"]) & (together >= limits["min_together"])
     keep &= together >= limits["min_lift"] * expected
     keep &= together - expected >= limits["min_z"] * np.sqrt(expected)
     return parents[keep], children[keep], together[keep]

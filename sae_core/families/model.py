@@ -8,9 +8,15 @@ from typing import Any
 from sae_core.errors import SaefariError
 from sae_core.labels import Label
 
-ALGORITHMS = ("paper",)
+ALGORITHMS = ("lift", "paper", "nesting")
 EDGES = ("parent", "child")
 NO_PARENT = -1
+OWN: Any = None  # stands for the default of the algorithm
+DEFAULTS: dict[str, dict[str, float]] = {
+    "paper": {"threshold": 0.1, "min_lift": 2.0, "min_z": 4.0, "max_size": 1_000_000},
+    "lift": {"threshold": 0.2, "min_lift": 1.2, "min_z": 3.0, "max_size": 40},
+    "nesting": {"threshold": 0.2, "min_lift": 1.2, "min_z": 3.0, "max_size": 40},
+}
 
 _SHARES = ("threshold", "max_jaccard", "max_density")
 _COUNTS = ("min_together", "n_iterations", "min_children", "min_size", "max_size")
@@ -28,19 +34,22 @@ class FamilyConfig:
 
     algorithm: str = "paper"
     edge: str = "parent"
-    threshold: float = 0.1  # edges need a conditional of at least this
+    threshold: float = OWN  # edges need a conditional of at least this
     min_together: int = 5  # ... seen on at least this many documents
-    min_lift: float = 2.0  # ... this many times as often as independent latents would
-    min_z: float = 4.0  # ... and this many standard deviations (of a Poisson count) more often
+    min_lift: float = OWN  # ... this many times as often as independent latents would
+    min_z: float = OWN  # ... and this many standard deviations (of a Poisson count) more often
     max_density: float = 1.0  # latents that fire on a larger share of the documents have no edges
     n_iterations: int = 3  # of the paper's algorithm
     min_children: int = 3  # of a root: "more than two"
     min_size: int = 4  # members, root included: "more than three"
-    max_size: int = 1_000_000
+    max_size: int = OWN
     max_jaccard: float = 0.6  # of two families that overlap more, the smaller is dropped
 
     def __post_init__(self) -> None:
         _check_choice("algorithm", self.algorithm, ALGORITHMS)
+        for name, value in DEFAULTS[self.algorithm].items():
+            if getattr(self, name) is OWN:
+                object.__setattr__(self, name, value)
         _check_choice("edge", self.edge, EDGES)
         for name in _SHARES:
             if not 0 <= getattr(self, name) <= 1:
@@ -113,6 +122,7 @@ class Forest:
     block_ratio: float | None
     hub_null: Null | None
     block_null: Null | None
+    n_draws: int  # of the nulls
     seconds: float  # that growing took
 
     @property

@@ -11,7 +11,6 @@ import numpy as np
 import scipy.sparse as sp
 from scipy.sparse.csgraph import minimum_spanning_tree
 
-from sae_core.families.coactivation import find_edges
 from sae_core.families.trees import Tree, descend
 
 if TYPE_CHECKING:
@@ -19,17 +18,17 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from sae_core.families.coactivation import Coactivation, Edges
+    from sae_core.families.coactivation import Edges
     from sae_core.families.model import FamilyConfig
 
 
-def paper_trees(coactivation: Coactivation, config: FamilyConfig) -> list[Tree]:
-    """Families by the paper's steps, largest first.
+def paper_trees(edges: Edges, counts_N: NDArray[np.int64], config: FamilyConfig) -> list[Tree]:
+    """Families by the paper's steps, largest first; `edges` are those of `find_edges`.
 
     1. C = A'A counts the documents on which two latents fire together; f = diag C.
        (The paper's second matrix, D over column-normalised values, enters none of its later steps.)
     2. An edge joins two latents with M >= `threshold`. M is P(denser fires | sparser fires) =
-       C_ij / min(f_i, f_j), or the other conditional with `edge` = "child".
+       C_ij / min(f_i, f_j), or with `edge` = "child" P(sparser fires | denser fires) = C_ij / max(f_i, f_j).
     3. Maximum spanning forest by M; equal M: by the other conditional, then by index.
     4. Edges point from the denser to the sparser latent; of equally dense ones from the lower index.
     5. A family is a latent with at least `min_children` children and all its descendants: the
@@ -46,8 +45,7 @@ def paper_trees(coactivation: Coactivation, config: FamilyConfig) -> list[Tree]:
     conditionals of a handful of documents. The tie rule hangs a child under its closest ancestor
     when several contain it completely.
     """
-    edges = find_edges(coactivation, config)
-    counts_N = coactivation.codes.counts()
+    edges = _strongest_first(edges, counts_N, config)
     alive_N = np.ones(len(counts_N), dtype=np.bool_)
     trees: list[Tree] = []
     for _ in range(config.n_iterations):
@@ -60,6 +58,18 @@ def paper_trees(coactivation: Coactivation, config: FamilyConfig) -> list[Tree]:
     return _drop_overlapping(trees, counts_N, config.max_jaccard)
 
 
+def _strongest_first(edges: Edges, counts_N: NDArray[np.int64], config: FamilyConfig) -> Edges:
+    """The edges of step 2 in the order of step 3, which is that of `find_edges` unless `edge` is "child"."""
+    if config.edge == "parent":
+        return edges
+    given_child, given_parent = (
+        edges.together / counts_N[edges.children],
+        edges.together / counts_N[edges.parents],
+    )
+    order = np.lexsort((edges.children, edges.parents, -given_child, -given_parent))
+    return edges.where(order[given_parent[order] >= config.threshold])
+
+
 def _find_trees(edges: Edges, counts_N: NDArray[np.int64], config: FamilyConfig) -> Iterator[Tree]:
     """Every latent with enough children in the forest, with its descendants.
 
@@ -68,8 +78,9 @@ def _find_trees(edges: Edges, counts_N: NDArray[np.int64], config: FamilyConfig)
     """
     forest = _spanning(edges)
     below: dict[int, list[tuple[int, float]]] = {}
+    conditionals = forest.together / counts_N[forest.children]
     for at in np.lexsort((forest.children, -counts_N[forest.children])):
-        entry = (int(forest.children[at]), float(forest.conditionals[at]))
+        entry = (int(forest.children[at]), float(conditionals[at]))
         below.setdefault(int(forest.parents[at]), []).append(entry)
     for root in sorted(below, key=lambda latent: (-counts_N[latent], latent)):
         if len(below[root]) >= config.min_children:
