@@ -1,4 +1,4 @@
-"""Geometry of the pictures: numbers in, coordinates out. Templates turn these into SVG.
+"""Geometry of charts with axes, and of sliders: numbers in, coordinates out. Templates turn these into SVG.
 
 Coordinates are in units of the picture's viewBox, y downwards. Nothing here knows of HTML or of colours.
 """
@@ -110,17 +110,6 @@ class GridPlot:
 
 
 @dataclass(frozen=True)
-class Box:
-    """A rectangle of a treemap; `index` is its place among the sizes that were given."""
-
-    index: int
-    x: float
-    y: float
-    width: float
-    height: float
-
-
-@dataclass(frozen=True)
 class Rail:
     """Places on a slider's track: zero, the query's own activation, what is filled, the ridge behind."""
 
@@ -131,15 +120,6 @@ class Rail:
     ridge_x: float
     ridge_width: float
     ridge: str  # SVG path in a box of 100 x 12
-
-
-@dataclass(frozen=True)
-class Cell:
-    """A square of a heat map; `weight` is its value, 0..1."""
-
-    x: float
-    y: float
-    weight: float
 
 
 def nice_ticks(low: float, high: float, n: int = 5) -> list[float]:
@@ -352,60 +332,3 @@ def grid_plot(rows: Sequence[GridRow], width: float, height: float, *, label_hei
         EndLabel(k, is_heldout, x, y, at) for (k, is_heldout, (x, y)), at in zip(ends, places, strict=True)
     ]
     return GridPlot(plot, heldout, train, labels)
-
-
-def heat_cells(values: Sequence[Sequence[float]], size: float, *, least: float = 0.005) -> list[Cell]:
-    """The squares of a heat map of `size` x `size`, row by row; below `least`, none."""
-    side = size / max(len(values), 1)
-    return [
-        Cell(round(j * side, 2), round(i * side, 2), round(min(value, 1.0), 2))
-        for i, row in enumerate(values)
-        for j, value in enumerate(row)
-        if value >= least
-    ]
-
-
-def treemap(sizes: Sequence[float], width: float, height: float) -> list[Box]:
-    """Rectangles with areas in proportion to `sizes`, as square as rows allow (squarified, Bruls 2000)."""
-    order = sorted((i for i, size in enumerate(sizes) if size > 0), key=lambda i: -sizes[i])
-    total = sum(sizes[i] for i in order)
-    if total <= 0:
-        return []
-    areas = [(i, sizes[i] / total * width * height) for i in order]
-    boxes: list[Box] = []
-    x, y, free_width, free_height = 0.0, 0.0, width, height
-    while areas:
-        side = min(free_width, free_height)
-        n = _row_length([area for _, area in areas], side)
-        row, areas = areas[:n], areas[n:]
-        thickness = sum(area for _, area in row) / side if side > 0 else 0.0
-        offset = 0.0
-        for index, area in row:
-            length = area / thickness if thickness > 0 else 0.0
-            if free_width >= free_height:
-                boxes.append(_box(index, x, y + offset, thickness, length))
-            else:
-                boxes.append(_box(index, x + offset, y, length, thickness))
-            offset += length
-        if free_width >= free_height:
-            x, free_width = x + thickness, free_width - thickness
-        else:
-            y, free_height = y + thickness, free_height - thickness
-    return boxes
-
-
-def _row_length(areas: Sequence[float], side: float) -> int:
-    """How many areas to lay along `side` before the worst shape gets worse."""
-
-    def worst(n: int) -> float:
-        total = sum(areas[:n])
-        return max(max(side * side * area / total**2, total**2 / (side * side * area)) for area in areas[:n])
-
-    n = 1
-    while n < len(areas) and side > 0 and worst(n + 1) <= worst(n):
-        n += 1
-    return n
-
-
-def _box(index: int, x: float, y: float, width: float, height: float) -> Box:
-    return Box(index, round(x, 2), round(y, 2), round(max(width, 0.0), 2), round(max(height, 0.0), 2))

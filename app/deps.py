@@ -21,13 +21,13 @@ from numpy.typing import NDArray
 
 from app import urls
 from app.catalog import FILE_NAME, Catalog
+from app.forest import ServedForest
 from app.labels import UNLABELLED, label_view, mention
 from app.query import MAX_PAGE, MAX_Q, BadParameter, Parameters, integer
 from app.views import (
     CollectionCard,
     DocumentCard,
     DocumentLink,
-    FamilyCard,
     FeatureChip,
     FeatureRow,
     Histogram,
@@ -43,6 +43,7 @@ from sae_core.corpus import Document
 from sae_core.errors import NotFoundError, SaefariError
 from sae_core.explorer import Explorer, FeatureSet
 from sae_core.families import Family
+from sae_core.families.model import ALGORITHMS
 
 log = logging.getLogger("saefari")
 
@@ -82,13 +83,13 @@ class ServedSAE:
         self.n_latents = len(feature_set.labels)
         self.n_documents = feature_set.codes.n_documents
         self.directions_ND = feature_set.sae.directions_ND
-        self.family_config = feature_set.forest.config
         self.fires: list[int] = np.asarray(table.n_documents_N).tolist()
         self.maxima: list[float] = np.asarray(table.max_N, dtype=np.float64).tolist()
         self.labels = [self._label(latent) for latent in range(self.n_latents)]
         self.texts = [mention(label, latent) for latent, label in enumerate(self.labels)]
         self.urls = [urls.feature(collection, self.name, latent) for latent in range(self.n_latents)]
-        self.families = {family.id: family for family in feature_set.families}
+        self.forest = ServedForest(self, feature_set.forest)
+        self.algorithms = _algorithms(feature_set)
         self.n_dead = self.fires.count(0)
         self.summary = self._summary()
 
@@ -110,7 +111,7 @@ class ServedSAE:
             n_heldout=int(metrics["n_heldout"]),
             l0=float(metrics["l0"]),
             n_dead=self.n_dead,
-            n_families=len(self.families),
+            n_families=len(self.forest.families),
             n_labelled=sum(label.source != "none" for label in self.labels),
         )
 
@@ -140,8 +141,8 @@ class ServedSAE:
             mean=float(self.set.features.mean_N[latent]),
             quality=float(self.set.quality_N[latent]),
             is_dead=self.fires[latent] == 0,
-            family_url=None if family is None else self.family_url(family.id),
-            family_label=None if family is None else self.texts[family.id],
+            family_url=None if family is None else self.forest.urls[family.id],
+            family_label=None if family is None else self.forest.name(family.id),
         )
 
     def neighbour(self, latent: int, **numbers: Any) -> NeighbourRow:
@@ -158,21 +159,6 @@ class ServedSAE:
         latents, values = self.set.codes.of_document(position)
         pairs = zip(latents[: most + 1].tolist(), values[: most + 1].tolist(), strict=True)
         return [self.chip(latent, value) for latent, value in pairs if latent != without][:most]
-
-    def family_url(self, family: int) -> str:
-        return urls.family(self.collection, self.name, family)
-
-    def family_card(self, family: Family, n_children: int = 8) -> FamilyCard:
-        return FamilyCard(
-            id=family.id,
-            label=self.texts[family.id],
-            url=self.family_url(family.id),
-            size=len(family.members),
-            density=family.n_documents / max(self.n_documents, 1),
-            n_documents=int(family.n_documents),
-            hub_ratio=finite(family.hub_ratio),
-            children=[self.chip(member) for member in family.members[1 : n_children + 1]],
-        )
 
     def tree(
         self, family: Family, members: AbstractSet[int] | None = None, current: int = -1
@@ -197,9 +183,10 @@ class ServedSAE:
         return rows
 
 
-def finite(value: float | None) -> float | None:
-    """A number that can be shown, or None."""
-    return None if value is None or not math.isfinite(value) else float(value)
+def _algorithms(feature_set: FeatureSet) -> list[str]:
+    """The ways in which families can be found in this SAE."""
+    has_levels = feature_set.sae.levels_N() is not None
+    return [name for name in ALGORITHMS if name != "nesting" or has_levels]
 
 
 # --- one collection -------------------------------------------------------------------------------

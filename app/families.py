@@ -1,170 +1,181 @@
-"""The families of an SAE and the page of one."""
+"""The families of an SAE: the map of the forest, what it is worth, and the form that grows another."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
 
-import numpy as np
-import scipy.sparse as sp
 from fastapi import APIRouter, Request
+from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import Response
 
 from app import urls
-from app.deps import (
-    PageNotFound,
-    ServedCollection,
-    ServedSAE,
-    add_page,
-    finite,
-    get_sae,
-    link,
-    paging,
-    shorten,
-)
+from app.deps import ServedCollection, ServedSAE, add_page, get_sae, paging, wanted_block
+from app.forest import ServedForest, definition, finite, measures
+from app.growing import Growing, get_grower, growing_page
 from app.pages import page
-from app.query import FAMILY_SORTS, BadParameter, FamilyQuery, integer
-from app.views import DocumentCard, FamilyCard, FamilyListView, FamilyView, Option
+from app.query import AREAS, COLOURS, FAMILY_NUMBERS, FAMILY_SORTS, MANY, FamilyQuery, base_config, used_by
+from app.views import FamilyCard, FamilyListView, Option, Parameter, SizeBand
 from sae_core.families import Family, FamilyConfig
+from sae_core.families.model import EDGES
 
 router = APIRouter()
 
 LIST_SIZE = 24
-MAX_HEAT = 40
-N_DOCUMENTS = 20
-N_RELATED = 8
+N_RANKED = 5  # best and worst
+N_MAIN = 4  # parameters that are not folded
 
-_SORT_TEXTS = {"size": "Size", "density": "Density", "hub": "Hub ratio"}
+_SORT_TEXTS = {
+    "size": "Features",
+    "score": "Label score",
+    "hub": "R",
+    "block": "Inside / outside",
+    "documents": "Documents",
+}
+_AREA_TEXTS = {"features": "features", "documents": "documents"}
+_COLOUR_TEXTS = {"score": "label score", "hub": "R"}
+_ALGORITHM_TEXTS = {"paper": "The paper's", "lift": "By lift", "nesting": "From the nesting"}
+_EDGE_TEXTS = {
+    "parent": "P(denser fires | sparser fires)",
+    "child": "P(sparser fires | denser fires)",
+}
+# Name, what it does, and the step of its field.
+_PARAMETERS: dict[str, tuple[str, str, float]] = {
+    "threshold": ("Threshold", "An edge needs a weight of at least this.", 0.01),
+    "min_size": ("Smallest family", "Features, the root included.", 1),
+    "max_size": ("Largest family", "Features; larger ones are cut.", 1),
+    "max_density": ("Densest feature", "Share of documents; denser features join nothing.", 0.01),
+    "min_together": ("Together on", "Documents on which both ends of an edge fire.", 1),
+    "min_lift": ("Least lift", "Times as often as independent features would.", 0.1),
+    "min_z": ("Least surprise", "Standard deviations above independence.", 0.5),
+    "edge": ("Weight of an edge", "Which of the two conditionals.", 0),
+    "min_children": ("Children of a root", "At least so many.", 1),
+    "n_iterations": ("Rounds", "How often roots are removed and the forest grown again.", 1),
+    "max_jaccard": ("Overlap", "Of two families that share more, the smaller is left out.", 0.05),
+}
 
 
-def families(request: Request) -> Response:
+async def families(request: Request) -> Response:
+    """In a thread: a map of a large forest takes tens of milliseconds."""
     collection, sae = get_sae(request)
-    query = FamilyQuery.parse(collection.name, sae.name, request.scope["query_string"])
-    ordered = sorted(sae.set.families, key=_order(query.sort))
+    query = FamilyQuery.parse(
+        collection.name, sae.name, request.scope["query_string"], sae.forest.config, sae.algorithms
+    )
+    forest = await get_grower(request).forest(sae, query.config)
+    if isinstance(forest, Growing):
+        return growing_page(request, query, forest, wanted_block(request) or "main")
+    return await run_in_threadpool(_families, request, collection, sae, forest, query)
+
+
+def _families(
+    request: Request, collection: ServedCollection, sae: ServedSAE, forest: ServedForest, query: FamilyQuery
+) -> Response:
+    ordered = sorted(forest.families.values(), key=_order(forest, query.sort))
     first = (query.page - 1) * LIST_SIZE
-    url = query.url()
+    main, more = _parameters(query)
+    grown, url = forest.forest, query.url()
+    best, worst = _ranked(forest)
     view = FamilyListView(
         collection=collection.name,
         sae=sae.name,
-        families=[sae.family_card(family) for family in ordered[first : first + LIST_SIZE]],
+        families=[forest.card(family) for family in ordered[first : first + LIST_SIZE]],
         page=paging(query.page, LIST_SIZE, len(ordered), lambda n: query.url(page=n)),
-        sorts=[Option(s, _SORT_TEXTS[s], query.url(sort=s, page=1), s == query.sort) for s in FAMILY_SORTS],
-        n_in_families=len({member for family in ordered for member in family.members}),
-        n_features=sae.n_latents - sae.n_dead,
-        definition=definition(sae.family_config),
+        sorts=[_option(s, _SORT_TEXTS[s], query.url(sort=s, page=1), query.sort) for s in FAMILY_SORTS],
+        map=forest.map(query.area, query.colour),
+        areas=[_option(a, _AREA_TEXTS[a], query.url(area=a), query.area) for a in AREAS],
+        colours=[_option(c, _COLOUR_TEXTS[c], query.url(colour=c), query.colour) for c in COLOURS],
+        sizes=_sizes(grown.sizes),
+        measures=measures(grown.hub_ratio, grown.hub_null, grown.block_ratio, grown.block_null),
+        best=best,
+        worst=worst,
+        n_in_families=grown.n_covered,
+        n_shared=grown.n_shared,
+        n_features=grown.n_alive,
+        algorithms=[_algorithm(query, name) for name in sae.algorithms],
+        parameters=main,
+        more_parameters=more,
+        definition=definition(query.config),
+        is_stored=query.config == query.stored,
+        stored_url=query.url(config=query.stored, page=1),
+        seconds=grown.seconds,
         url=url,
         json_url=urls.json(url),
     )
     return page(request, "families", view)
 
 
-def _order(sort: str) -> Callable[[Family], tuple[float, int]]:
-    def key(family: Family) -> tuple[float, int]:
-        hub = finite(family.hub_ratio)
-        measure = {
-            "size": len(family.members),
-            "density": family.n_documents,
-            "hub": -math.inf if hub is None else hub,
+def _option(value: str, text: str, url: str, chosen: str) -> Option:
+    return Option(value, text, url, value == chosen)
+
+
+def _algorithm(query: FamilyQuery, name: str) -> Option:
+    config = base_config(query.stored, name)
+    return _option(name, _ALGORITHM_TEXTS[name], query.url(config=config, page=1), query.config.algorithm)
+
+
+def _order(forest: ServedForest, sort: str) -> Callable[[Family], tuple[float, int]]:
+    def measure(family: Family) -> float | None:
+        return {
+            "size": float(len(family.members)),
+            "score": forest.trust(family.id).auc,
+            "hub": finite(family.hub_ratio),
+            "block": finite(family.block_ratio),
+            "documents": float(family.n_documents),
         }[sort]
-        return -measure, family.id
+
+    def key(family: Family) -> tuple[float, int]:
+        value = measure(family)
+        return (math.inf if value is None else -value), family.id
 
     return key
 
 
-def family(request: Request) -> Response:
-    collection, sae = get_sae(request)
-    found = _get_family(request, sae)
-    config = sae.family_config
-    heat_members = found.members[:MAX_HEAT]
-    url = sae.family_url(found.id)
-    view = FamilyView(
-        collection=collection.name,
-        sae=sae.name,
-        id=found.id,
-        label=sae.labels[found.id],
-        size=len(found.members),
-        density=found.n_documents / max(sae.n_documents, 1),
-        n_documents=int(found.n_documents),
-        hub_ratio=finite(found.hub_ratio),
-        block_ratio=finite(found.block_ratio),
-        threshold=config.threshold,
-        definition=definition(config),
-        tree=sae.tree(found),
-        heat_labels=[sae.chip(member) for member in heat_members],
-        heat=_heat(sae, heat_members),
-        documents=_documents(collection, sae, found),
-        related=_related(sae, found),
-        url=url,
-        json_url=urls.json(url),
+def _ranked(forest: ServedForest) -> tuple[list[FamilyCard], list[FamilyCard]]:
+    """The families whose labels predict best and worst, where there are enough to tell them apart."""
+    scored = [family for family in forest.families.values() if forest.trust(family.id).auc is not None]
+    scored.sort(key=_order(forest, "score"))
+    if len(scored) < 2 * N_RANKED:
+        return [], []
+    worst = scored[: -N_RANKED - 1 : -1]
+    return [forest.card(family) for family in scored[:N_RANKED]], [forest.card(family) for family in worst]
+
+
+def _sizes(sizes: list[int]) -> list[SizeBand]:
+    """Families by size, in bands that double: 2 to 3, 4 to 7, 8 to 15, ..."""
+    bands: dict[int, int] = {}
+    for size in sizes:
+        power = size.bit_length() - 1
+        bands[power] = bands.get(power, 0) + 1
+    if not bands:
+        return []
+    return [
+        SizeBand(2**power, 2 ** (power + 1) - 1, bands.get(power, 0))
+        for power in range(min(bands), max(bands) + 1)
+    ]
+
+
+def _parameters(query: FamilyQuery) -> tuple[list[Parameter], list[Parameter]]:
+    base = base_config(query.stored, query.config.algorithm)
+    fields = [_parameter(name, query.config, base) for name in used_by(query.config.algorithm)]
+    return fields[:N_MAIN], fields[N_MAIN:]
+
+
+def _parameter(name: str, config: FamilyConfig, base: FamilyConfig) -> Parameter:
+    text, note, step = _PARAMETERS[name]
+    value = getattr(config, name)
+    low, high = FAMILY_NUMBERS.get(name, (None, None))
+    is_unlimited = name == "max_size" and value >= MANY
+    return Parameter(
+        name=name,
+        text=text,
+        note=note,
+        value="" if is_unlimited else value if isinstance(value, str) else f"{value:g}",
+        low=low,
+        high=high,
+        step=step or None,
+        choices=[(edge, _EDGE_TEXTS[edge]) for edge in EDGES] if name == "edge" else [],
+        is_changed=value != getattr(base, name),
     )
-    return page(request, "family", view)
-
-
-def _get_family(request: Request, sae: ServedSAE) -> Family:
-    text = request.path_params["family"]
-    try:
-        return sae.families[integer("family", text, 0, sae.n_latents - 1)]
-    except (BadParameter, KeyError):
-        raise PageNotFound(
-            f'{sae.name} has no family "{shorten(text)}".',
-            remedy="A family is named by the number of its root feature. Choose one from the list.",
-            suggestions=[link("All families", sae.summary.families_url)],
-        ) from None
-
-
-def definition(config: FamilyConfig) -> str:
-    """How families were found, in words."""
-    return (
-        "Two features are joined when M = P(denser fires | sparser fires) is at least "
-        f"{config.threshold:g}, they fire together on at least {config.min_together} documents, at least "
-        f"{config.min_lift:g} times as often as independent features would, and {config.min_z:g} standard "
-        "deviations more often. The maximum spanning forest of these edges, each directed from the "
-        f"denser to the sparser feature, gives families: a root with at least {config.min_children} "
-        "children and all its descendants. Roots are removed and the forest is grown again, "
-        f"{config.n_iterations} times in all. Families of fewer than {config.min_size} features are left "
-        f"out, and of two with Jaccard above {config.max_jaccard:g} the smaller."
-    )
-
-
-def _membership(sae: ServedSAE, members: list[int]) -> sp.csr_matrix:
-    """Which member (row) fires on which document (column), 0 or 1."""
-    lists = [sae.set.codes.of_latent(member)[0] for member in members]
-    columns = np.concatenate(lists).astype(np.int64)
-    rows = np.repeat(np.arange(len(members)), [len(documents) for documents in lists])
-    ones = np.ones(len(columns), dtype=np.int32)
-    return sp.csr_matrix((ones, (rows, columns)), shape=(len(members), sae.n_documents))
-
-
-def _heat(sae: ServedSAE, members: list[int]) -> list[list[float]]:
-    """C~_ij = C_ij / min(f_i, f_j)."""
-    fires = _membership(sae, members)
-    together = (fires @ fires.T).toarray().astype(np.float64)
-    counts = np.maximum(together.diagonal(), 1.0)
-    heat: list[list[float]] = (together / np.minimum.outer(counts, counts)).round(4).tolist()
-    return heat
-
-
-def _documents(collection: ServedCollection, sae: ServedSAE, found: Family) -> list[DocumentCard]:
-    """The documents on which most members fire; of equals those with the larger sum of activations."""
-    n_active = np.zeros(sae.n_documents, dtype=np.int32)
-    sums = np.zeros(sae.n_documents, dtype=np.float32)
-    for member in found.members:
-        documents, activations = sae.set.codes.of_latent(member)
-        n_active[documents] += 1
-        sums[documents] += activations
-    touched = np.flatnonzero(n_active)
-    best = touched[np.lexsort((touched, -sums[touched], -n_active[touched]))[:N_DOCUMENTS]]
-    return collection.cards(best.tolist(), sae, with_chips=True)
-
-
-def _related(sae: ServedSAE, found: Family) -> list[FamilyCard]:
-    """Families that share members, those that share most first."""
-    members = set(found.members)
-    others = [other for other in sae.set.families if other.id != found.id]
-    shared = [(len(members.intersection(other.members)), other) for other in others]
-    ordered = sorted((pair for pair in shared if pair[0]), key=lambda pair: (-pair[0], pair[1].id))
-    return [sae.family_card(other) for _, other in ordered[:N_RELATED]]
 
 
 add_page(router, "/{collection}/{sae}/families", families)
-add_page(router, "/{collection}/{sae}/families/{family}", family)

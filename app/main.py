@@ -13,9 +13,10 @@ from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 
-from app import documents, families, features, overview, pages, search, urls
+from app import documents, families, family, features, overview, pages, search, urls
 from app.catalog import CatalogTimeout
 from app.deps import Library, PageNotFound, get_library, link
+from app.growing import Grower, TooManyJobs
 from app.middleware import LastResort, Limits, SearchSlots, SecurityHeaders, error_response
 from app.query import BadParameter
 from app.settings import Settings, asset_folder
@@ -39,11 +40,12 @@ def create_app(settings: Settings | None = None, explorers: Mapping[str, Explore
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         library = Library.load(settings.home) if explorers is None else Library.of(explorers)
-        app.state.library = library
+        app.state.library, app.state.grower = library, Grower()
         threading.Thread(target=_warm_up, args=(library, settings), name="warm-up", daemon=True).start()
         try:
             yield
         finally:
+            app.state.grower.close()
             library.close()
 
     app = FastAPI(title="Saefari", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
@@ -59,7 +61,7 @@ def create_app(settings: Settings | None = None, explorers: Mapping[str, Explore
     app.add_api_route("/live", live, methods=["GET", "HEAD"])
     app.add_api_route("/ready", ready, methods=["GET", "HEAD"])
     # A collection's own second segments (documents) before those that any name matches.
-    for module in (documents, search, features, families, overview):
+    for module in (documents, search, features, families, family, overview):
         app.include_router(module.router)
     return app
 
@@ -131,6 +133,8 @@ def _status(error: SaefariError) -> tuple[int, str]:
         return 404, "Not found"
     if isinstance(error, EmbedderNotReady):
         return 503, "The encoder is not ready"
+    if isinstance(error, TooManyJobs):
+        return 503, "The server is busy"
     if isinstance(error, CatalogTimeout):
         return 503, "That took too long"
     return 500, "Something went wrong here"

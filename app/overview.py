@@ -29,6 +29,7 @@ router = APIRouter()
 
 N_SURPRISING = 8
 N_FAMILIES = 6
+N_MAPPED = 60
 N_DOCUMENTS = 5
 RARE = 0.01  # a surprising feature fires on fewer documents than this share
 SCORE_BINS = 20
@@ -59,7 +60,8 @@ def overview_view(collection: ServedCollection) -> OverviewView:
         years=collection.years,
         venues=_venues(collection, sae) if sae else [],
         surprising=_surprising(sae) if sae else [],
-        families=[sae.family_card(family) for family in largest[:N_FAMILIES]] if sae else [],
+        families=[sae.forest.card(family) for family in largest[:N_FAMILIES]] if sae else [],
+        map=sae.forest.map(most=N_MAPPED) if sae and len(largest) > 2 else None,  # noqa: PLR2004 (fewer are no map)
         documents=collection.cards(positions, sae),
     )
 

@@ -18,14 +18,14 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 from pydantic import TypeAdapter
 
-from app import charts, urls
+from app import areas, charts, urls
 from app.mathematics import typeset
 from app.settings import asset_folder
 from app.views import TreeRow
 
 NAMES = (
     "home", "overview", "search", "features", "feature",
-    "families", "family", "document", "scorecard", "error",
+    "families", "family", "growing", "document", "scorecard", "error",
 )  # fmt: skip
 VARY = "HX-Target, HX-Request-Type"  # whole page and fragment share an address: caches must tell them apart
 ERROR_BLOCK = "error"  # what a fragment request gets instead of its block when it fails
@@ -140,7 +140,7 @@ def _environment() -> Environment:
         "parameters": parameters,
         "nested": nested,
     }
-    environment.globals |= {"url": urls, "charts": charts, "remembered": _remembered}
+    environment.globals |= {"url": urls, "charts": charts, "areas": areas, "remembered": _remembered}
     environment.globals["stylesheet"] = _stylesheet
     # Macros as a global: a block that is rendered alone does not see its page's imports.
     environment.globals["ui"] = environment.get_template("ui.html").module

@@ -16,6 +16,8 @@ from urllib.parse import parse_qsl
 
 from app import urls
 from sae_core.errors import SaefariError
+from sae_core.families import FamilyConfig
+from sae_core.families.model import EDGES
 
 MAX_QUERY_STRING = 48 * 1024  # bytes: 2,000 characters of four bytes, percent-encoded, and all sliders
 MAX_PARAMETERS = 400
@@ -312,23 +314,153 @@ class EvidenceQuery(_Query):
         return _with_page(printed, self.page)
 
 
-FAMILY_SORTS = ("size", "density", "hub")
+PLAIN = FamilyConfig()
+FAMILY_SORTS = ("size", "score", "hub", "block", "documents")
+AREAS = ("features", "documents")
+COLOURS = ("score", "hub")
+MAX_OPEN = 64
+MANY = 1_000_000  # more features or documents than this are no limit
+# What may be set of each way to find families, and within which bounds; whole numbers where these are.
+FAMILY_NUMBERS: dict[str, tuple[float, float]] = {
+    "threshold": (0.0, 1.0),
+    "min_size": (2, MANY),
+    "max_size": (2, MANY),
+    "max_density": (0.0, 1.0),
+    "min_together": (1, MANY),
+    "min_lift": (0.0, 1_000.0),
+    "min_z": (0.0, 1_000.0),
+    "min_children": (1, 1_000),
+    "n_iterations": (1, 20),
+    "max_jaccard": (0.0, 1.0),
+}
 
 
 @dataclass(frozen=True, slots=True)
 class FamilyQuery(_Query):
-    """A list of families."""
+    """Families under some configuration: all of them, or, with `family`, the page of one.
 
+    `stored` is what the collection was built with; an address names only what differs from it or, where the
+    algorithm is another one, from that algorithm's own defaults.
+    """
+
+    stored: FamilyConfig = PLAIN
+    config: FamilyConfig = PLAIN
+    family: int | None = None
     sort: str = FAMILY_SORTS[0]
+    area: str = AREAS[0]
+    colour: str = COLOURS[0]
+    open: tuple[int, ...] = ()  # features whose branches of the tree are unfolded
     page: int = 1
 
     @classmethod
-    def parse(cls, collection: str, sae: str, query_string: bytes | str) -> Self:
+    def parse(  # noqa: PLR0917 (what the address says, and what it is read against)
+        cls,
+        collection: str,
+        sae: str,
+        query_string: bytes | str,
+        stored: FamilyConfig,
+        algorithms: Sequence[str],
+        family: int | None = None,
+    ) -> Self:
         parameters = Parameters(query_string)
-        return cls(collection, sae, sort=parameters.choice("sort", FAMILY_SORTS), page=_page(parameters))
+        return cls(
+            collection,
+            sae,
+            stored=stored,
+            config=_family_config(parameters, stored, algorithms),
+            family=family,
+            sort=parameters.choice("sort", FAMILY_SORTS),
+            area=parameters.choice("area", AREAS),
+            colour=parameters.choice("colour", COLOURS),
+            open=_open(parameters),
+            page=_page(parameters),
+        )
 
     def path(self) -> str:
+        if self.family is not None:
+            return urls.family(self.collection, self.sae, self.family)
         return urls.families(self.collection, self.sae)
 
     def parameters(self) -> list[urls.Parameter]:
-        return _with_page([("sort", self.sort)] if self.sort != FAMILY_SORTS[0] else [], self.page)
+        base = base_config(self.stored, self.config.algorithm)
+        printed = []
+        if self.config.algorithm != self.stored.algorithm:
+            printed.append(("algorithm", self.config.algorithm))
+        for name in ("edge", *FAMILY_NUMBERS):
+            value = getattr(self.config, name)
+            if value != getattr(base, name):
+                printed.append((name, value if isinstance(value, str) else repr(value)))
+        defaults = (("sort", FAMILY_SORTS), ("area", AREAS), ("colour", COLOURS))
+        printed += [
+            (name, getattr(self, name)) for name, values in defaults if getattr(self, name) != values[0]
+        ]
+        if self.open:
+            printed.append(("open", ",".join(map(str, self.open))))
+        return _with_page(printed, self.page)
+
+    def url_of(self, family: int | None) -> str:
+        """The page of a family, or of all, under the same configuration."""
+        return self.url(
+            family=family, sort=FAMILY_SORTS[0], area=AREAS[0], colour=COLOURS[0], open=(), page=1
+        )
+
+
+def base_config(stored: FamilyConfig, algorithm: str) -> FamilyConfig:
+    """What an address that names only the algorithm stands for."""
+    return stored if algorithm == stored.algorithm else FamilyConfig(algorithm=algorithm)
+
+
+def _family_config(parameters: Parameters, stored: FamilyConfig, algorithms: Sequence[str]) -> FamilyConfig:
+    others = [name for name in algorithms if name != stored.algorithm]
+    base = base_config(stored, parameters.choice("algorithm", [stored.algorithm, *others]))
+    changes: dict[str, Any] = {}
+    for name in used_by(base.algorithm):
+        if name == "edge":
+            changes[name] = parameters.choice(
+                name, [base.edge, *(edge for edge in EDGES if edge != base.edge)]
+            )
+            continue
+        low, high = FAMILY_NUMBERS[name]
+        is_whole = isinstance(low, int)
+        value = (
+            parameters.integer(name, int(low), int(high)) if is_whole else parameters.number(name, low, high)
+        )
+        if value is not None:
+            changes[name] = value
+    config = replace(base, **changes)
+    if config.min_size > config.max_size:
+        raise BadParameter("max_size", str(config.max_size), f"{config.min_size} (min_size) or more")
+    return config
+
+
+def used_by(algorithm: str) -> tuple[str, ...]:
+    """The parameters that a way to find families listens to, the main ones first."""
+    return _USED_BY[algorithm]
+
+
+_GUARDS = ("max_density", "min_together", "min_lift", "min_z")
+_USED_BY = {
+    "paper": (
+        "threshold",
+        "min_size",
+        "max_size",
+        *_GUARDS,
+        "edge",
+        "min_children",
+        "n_iterations",
+        "max_jaccard",
+    ),
+    "lift": ("threshold", "min_size", "max_size", *_GUARDS),
+    "nesting": ("threshold", "min_size", "max_size", *_GUARDS),
+}
+
+
+def _open(parameters: Parameters) -> tuple[int, ...]:
+    text = parameters.text("open", MAX_OPEN * 12)
+    return _unique_numbers("open", text.split(",") if text else [])
+
+
+def _unique_numbers(name: str, values: list[str]) -> tuple[int, ...]:
+    if len(values) > MAX_OPEN:
+        raise BadParameter(name, f"{len(values):,} values", f"at most {MAX_OPEN} values")
+    return tuple(dict.fromkeys(integer(name, value, 0, MANY) for value in values))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
 from urllib.parse import quote, urlsplit
 
 import pytest
@@ -10,6 +12,8 @@ from hypothesis import strategies as st
 
 from app import urls
 from app.query import (
+    AREAS,
+    COLOURS,
     FAMILY_SORTS,
     MAX_PAGE,
     MAX_STRENGTH,
@@ -21,8 +25,12 @@ from app.query import (
     FeatureQuery,
     SearchQuery,
     as_strength,
+    base_config,
     clean,
+    used_by,
 )
+from sae_core.families import FamilyConfig
+from sae_core.families.model import ALGORITHMS, EDGES
 
 N_LATENTS = 1000
 
@@ -76,14 +84,92 @@ def test_a_feature_list_is_read_back_as_it_was_printed(query: FeatureQuery) -> N
     assert FeatureQuery.parse("c", "s", query_string(query.url())) == query
 
 
-@given(st.sampled_from(TABS), st.booleans(), pages, st.sampled_from(FAMILY_SORTS))
-def test_the_other_pages_are_read_back_as_they_were_printed(
-    tab: str, log: bool, page: int, sort: str
-) -> None:
+@given(st.sampled_from(TABS), st.booleans(), pages)
+def test_the_page_of_a_feature_is_read_back_as_it_was_printed(tab: str, log: bool, page: int) -> None:
     evidence = EvidenceQuery("c", "s", latent=7, tab=tab, log=log, page=page)
     assert EvidenceQuery.parse("c", "s", 7, query_string(evidence.url())) == evidence
-    families = FamilyQuery("c", "s", sort=sort, page=page)
-    assert FamilyQuery.parse("c", "s", query_string(families.url())) == families
+
+
+STORED = FamilyConfig(threshold=0.25, max_size=90)
+sizes = st.integers(2, 500)
+
+
+@st.composite
+def family_queries(draw: st.DrawFn) -> FamilyQuery:
+    algorithm = draw(st.sampled_from(ALGORITHMS))
+    low, high = sorted((draw(sizes), draw(sizes)))
+    values: dict[str, Any] = {
+        "threshold": draw(st.floats(0, 1)),
+        "min_size": low,
+        "max_size": high,
+        "max_density": draw(st.floats(0.001, 1)),
+        "edge": draw(st.sampled_from(EDGES)),
+        "n_iterations": draw(st.integers(1, 20)),
+    }
+    named = {name: value for name, value in values.items() if name in used_by(algorithm)}
+    return FamilyQuery(
+        "c",
+        "s",
+        stored=STORED,
+        config=replace(base_config(STORED, algorithm), **named),
+        family=draw(st.none() | st.integers(0, 99)),
+        sort=draw(st.sampled_from(FAMILY_SORTS)),
+        area=draw(st.sampled_from(AREAS)),
+        colour=draw(st.sampled_from(COLOURS)),
+        open=tuple(draw(st.lists(st.integers(0, 9999), max_size=5, unique=True))),
+        page=draw(pages),
+    )
+
+
+def read_back(query: FamilyQuery) -> FamilyQuery:
+    return FamilyQuery.parse("c", "s", query_string(query.url()), STORED, ALGORITHMS, query.family)
+
+
+@given(family_queries())
+def test_families_are_read_back_as_they_were_printed(query: FamilyQuery) -> None:
+    assert read_back(query) == query
+
+
+def test_families_as_they_were_built_need_no_parameters() -> None:
+    assert FamilyQuery("c", "s", stored=STORED, config=STORED).url() == "/c/s/families"
+    spelt_out = "algorithm=paper&threshold=0.25&min_size=4&max_size=90&edge=parent&sort=size&page=1"
+    query = FamilyQuery.parse("c", "s", spelt_out, STORED, ALGORITHMS)
+    assert query.url() == "/c/s/families"
+    changed = query.url(config=replace(STORED, threshold=0.2, min_size=5))
+    assert changed == "/c/s/families?threshold=0.2&min_size=5"
+
+
+def test_the_page_of_a_family_keeps_the_parameters_it_was_found_with() -> None:
+    query = FamilyQuery.parse("c", "s", "threshold=0.5&sort=hub&page=3&area=documents", STORED, ALGORITHMS)
+    assert query.url_of(12) == "/c/s/families/12?threshold=0.5"
+    assert FamilyQuery.parse("c", "s", "threshold=0.5", STORED, ALGORITHMS, 12).url_of(None) == (
+        "/c/s/families?threshold=0.5"
+    )
+
+
+@pytest.mark.parametrize(
+    ("sent", "name"),
+    [
+        ("threshold=1.5", "threshold"),
+        ("threshold=nan", "threshold"),
+        ("min_size=0", "min_size"),
+        ("min_size=4.5", "min_size"),
+        ("min_size=100", "max_size"),  # of the 90 that the stored families have at most
+        ("algorithm=magic", "algorithm"),
+        ("algorithm=nesting", "algorithm"),  # which this SAE does not offer
+        ("edge=sideways", "edge"),
+        ("n_iterations=1000", "n_iterations"),
+        ("open=1,x", "open"),
+        ("open=" + ",".join(map(str, range(65))), "open"),
+        ("colour=red", "colour"),
+    ],
+)
+def test_what_no_forest_can_be_grown_from_is_refused_by_name(sent: str, name: str) -> None:
+    offered = [algorithm for algorithm in ALGORITHMS if algorithm != "nesting"]
+    with pytest.raises(BadParameter) as caught:
+        FamilyQuery.parse("c", "s", sent, STORED, offered)
+    assert caught.value.name == name
+    assert "Allowed" in caught.value.remedy
 
 
 def test_defaults_are_left_out() -> None:

@@ -1,0 +1,116 @@
+"""Families under other parameters, found one configuration at a time, in a thread of its own.
+
+Most configurations take a fraction of a second, and the request waits for them. One that takes longer goes
+on without it: who asks again, asks the same job. Nothing is lost when a browser leaves, and nothing is
+written: the answers are kept in memory, as many as fit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+from fastapi import Request
+from fastapi.responses import Response
+
+from app import urls
+from app.deps import ServedSAE
+from app.forest import ServedForest, definition
+from app.pages import page
+from app.query import FamilyQuery
+from app.views import GrowingView
+from sae_core.errors import SaefariError
+from sae_core.families import FamilyConfig
+
+PATIENCE = 1.5  # seconds that a request waits
+MAX_UNFINISHED = 8
+MAX_KEPT = 16
+SECONDS_UNTIL_RETRY = "2"
+
+Key = tuple[str, str, FamilyConfig]
+
+
+class TooManyJobs(SaefariError):
+    """So many configurations are waiting that another would not come up in reasonable time."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            f"{MAX_UNFINISHED} other sets of parameters are being tried already.",
+            remedy="Try again in a minute, or use the families as they were built.",
+        )
+
+
+@dataclass(frozen=True)
+class Growing:
+    """A forest that is not there yet."""
+
+    seconds: float  # since it was asked for
+    n_ahead: int  # jobs that come first
+
+
+@dataclass(frozen=True)
+class _Job:
+    began: float
+    forest: Future[ServedForest]
+
+
+class Grower:
+    """Asked from the event loop alone."""
+
+    def __init__(self, *, patience: float = PATIENCE) -> None:
+        self.patience = patience
+        self._pool = ThreadPoolExecutor(1, "families")
+        self._jobs: dict[Key, _Job] = {}  # in the order in which they were last asked for
+
+    async def forest(self, sae: ServedSAE, config: FamilyConfig) -> ServedForest | Growing:
+        """The families of `sae` under `config`, or how long they have been waited for."""
+        if config == sae.forest.config:
+            return sae.forest
+        key = (sae.collection, sae.name, config)
+        job = self._jobs.pop(key, None) or self._begin(sae, config)
+        self._jobs[key] = job
+        if not job.forest.done():
+            await asyncio.wait([asyncio.wrap_future(job.forest)], timeout=self.patience)
+        if not job.forest.done():
+            unfinished = [other for other in self._jobs.values() if not other.forest.done()]
+            return Growing(time.monotonic() - job.began, sum(other.began < job.began for other in unfinished))
+        if job.forest.exception() is not None:
+            self._jobs.pop(key, None)
+        return job.forest.result()
+
+    def _begin(self, sae: ServedSAE, config: FamilyConfig) -> _Job:
+        finished = [key for key, job in self._jobs.items() if job.forest.done()]
+        if len(self._jobs) - len(finished) >= MAX_UNFINISHED:
+            raise TooManyJobs
+        for key in finished[: max(0, len(finished) - MAX_KEPT + 1)]:
+            del self._jobs[key]
+        forest = self._pool.submit(lambda: ServedForest(sae, sae.set.grow(config)))
+        return _Job(time.monotonic(), forest)
+
+    def close(self) -> None:
+        """Forget what has not begun."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+def get_grower(request: Request) -> Grower:
+    grower: Grower = request.app.state.grower
+    return grower
+
+
+def growing_page(request: Request, query: FamilyQuery, growing: Growing, block: str) -> Response:
+    """What is shown until the forest is there: asked for again in a while, it is the page itself."""
+    url = query.url()
+    view = GrowingView(
+        collection=query.collection,
+        sae=query.sae,
+        definition=definition(query.config),
+        seconds=growing.seconds,
+        n_ahead=growing.n_ahead,
+        block=block,
+        stored_url=query.url(config=query.stored, family=None, page=1),
+        url=url,
+        json_url=urls.json(url),
+    )
+    return page(request, "growing", view, status=202, headers={"Retry-After": SECONDS_UNTIL_RETRY})
