@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 N_BINS = 24
 N_NEIGHBOURS = 12
-N_NEAR = 45
+N_NEAR = 60
 MIN_TOGETHER = 5  # documents on which two latents fire, below which a lift says nothing
 NONE = -1  # fills a list of latents or documents that is shorter than its width
 

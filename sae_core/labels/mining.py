@@ -1,4 +1,4 @@
-"""Phrases of a corpus, and which of them tell a feature's documents from its near misses.
+"""Phrases of a corpus: which there are, which stand out in some documents, and how well each reads.
 
 Every run of one to four words that may be a phrase (see `words`) is found once per document. A phrase is
 the tuple of its words' normal forms, so "gamma-ray bursts" and "gamma ray burst" are one; it is shown as
@@ -7,34 +7,30 @@ it is most often written.
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sae_core.labels.words import BREAK, HYPHEN, SPACE, Tokens
+from sae_core.labels.words import BREAK, HYPHEN, INSIDE, SPACE, Tokens
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from numpy.typing import NDArray
 
 MAX_WORDS = 4  # hyphens join: "low-mass X-ray binary" has three
 MAX_TOKENS = 5
 DOCUMENTS_PER_BLOCK = 4096
-N_SHORTLISTED = 40  # by contrast, before fragments are removed
-CONTAINED = 0.7  # a phrase that stands in a longer one on this share of its documents is a fragment of it
 TITLE_WEIGHT = 1.5  # of a document that has the phrase in its title, against one that does not
-
-
-@dataclass(frozen=True)
-class Mined:
-    """A phrase that may name a feature."""
-
-    text: str
-    words: tuple[int, ...]  # normal forms
-    contrast: float  # see `mine`; comparable within one feature
+MIN_DOCUMENTS = 2  # of a common phrase
+N_READ = 50  # occurrences that tell how a phrase is written
+CONTAINED = 0.6  # a phrase that stands in a longer one on more than this share of its documents is a fragment
+FRAGMENT_COST = 0.5  # what one that always does loses of its readability
+MANY_LETTERS = 40
+SPELLED_OUT = 0.25  # share of an abbreviation's documents that have what it stands for
 
 
 @dataclass(frozen=True)
@@ -166,18 +162,15 @@ def _scatter(numbers: NDArray[np.int32]) -> NDArray[np.uint64]:
     return np.asarray(x ^ (x >> np.uint64(31)))
 
 
-def mine(
-    phrases: Phrases,
-    positives: NDArray[np.int64],
-    negatives: NDArray[np.int64],
-    n_candidates: int,
-) -> list[Mined]:
-    """Phrases that stand in the positives and not in the negatives, by falling contrast.
+def shortlist(
+    phrases: Phrases, positives: NDArray[np.int64], negatives: NDArray[np.int64], n: int
+) -> list[int]:
+    """Numbers of the phrases that stand out in the positives, best first.
 
-    contrast = p log(p / q): p the share of the positives that have the phrase (in the title it counts
-    for more), q the geometric mean of its shares of the negatives and of the corpus, both smoothed. It
-    is high for phrases that are common here and rare elsewhere; the negatives alone would not do, as
-    they are often about the same thing. Fragments of longer candidates are left out.
+    By p log(p / q): p the share of the positives that have the phrase (in the title it counts for more), q
+    the geometric mean of its shares of the negatives and of the corpus, both smoothed. It is high for
+    phrases that are common here and rare elsewhere; the negatives alone would not do, as they are often
+    about the same thing.
     """
     entries = phrases.entries(positives)
     found, which = np.unique(phrases.phrase_E[entries], return_inverse=True)
@@ -188,25 +181,11 @@ def mine(
     q_near = (n_elsewhere + 0.25) / (len(negatives) + 1)
     q_corpus = (phrases.n_documents_P[found] - n_with + 1) / (phrases.n_documents - len(positives) + 2)
     contrast = p * np.log(p / np.sqrt(q_near * q_corpus))
-    enough = n_with >= _support(len(positives))
+    enough = n_with >= min(2, len(positives))
     if not enough.any():
         enough = n_with >= 1
     best = np.flatnonzero(enough)
-    best = best[np.lexsort((found[best], -contrast[best]))][:N_SHORTLISTED]
-    whole = _without_fragments(phrases, found[best], n_with[best])
-    return [
-        Mined(
-            text=phrases.text(int(found[at]), entries[which == at]),
-            words=phrases.words(int(found[at])),
-            contrast=float(contrast[at]),
-        )
-        for at in best[whole][:n_candidates]
-    ]
-
-
-def _support(n_positives: int) -> int:
-    """On how many positives a phrase must stand at least."""
-    return min(n_positives, max(2, round(0.15 * n_positives)))
+    return [int(number) for number in found[best[np.lexsort((found[best], -contrast[best]))][:n]]]
 
 
 def _counts(phrases: Phrases, documents: NDArray[np.int64], found: NDArray[np.int32]) -> NDArray[np.int64]:
@@ -218,20 +197,90 @@ def _counts(phrases: Phrases, documents: NDArray[np.int64], found: NDArray[np.in
     return np.bincount(places[hits], minlength=len(found))
 
 
-def _without_fragments(
-    phrases: Phrases, shortlist: NDArray[np.int32], n_with: NDArray[np.int64]
-) -> NDArray[np.bool_]:
-    """False for phrases that nearly always stand in a longer one of the list."""
-    words = [phrases.words(phrase) for phrase in shortlist.tolist()]
-    keep = np.ones(len(words), dtype=np.bool_)
-    for short, inner in enumerate(words):
-        for long, outer in enumerate(words):
-            if len(outer) > len(inner) and n_with[long] >= CONTAINED * n_with[short]:
-                keep[short] &= not contains(outer, inner)
-    return keep
+@dataclass(frozen=True)
+class Vocabulary:
+    """The V phrases of a corpus that may become labels, by place."""
+
+    texts: list[str]
+    keys: list[tuple[int, ...]]  # words in any order: two places with the same key say the same
+    readability_V: NDArray[np.float64]  # 0..1, see `readability`
+    place_P: NDArray[np.int32]  # of each phrase; -1 where it has none
+
+    def places(self, phrases: Phrases, documents: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Those that stand in some documents, ascending."""
+        found = np.unique(self.place_P[phrases.phrase_E[phrases.entries(documents)]])
+        return found[found >= 0].astype(np.int64)
 
 
-def contains(outer: Sequence[int], inner: Sequence[int]) -> bool:
-    """Whether `inner` stands in `outer` as a run."""
-    n = len(inner)
-    return any(tuple(outer[at : at + n]) == tuple(inner) for at in range(len(outer) - n + 1))
+def choose_vocabulary(phrases: Phrases, numbers: Iterable[int], size: int) -> Vocabulary:
+    """The phrases of these numbers, and the most common ones besides, up to `size` of those."""
+    common = np.argsort(-phrases.n_documents_P, kind="stable")[:size]
+    common = common[phrases.n_documents_P[common] >= MIN_DOCUMENTS]
+    chosen = np.unique(np.concatenate((common, np.array(sorted(numbers), dtype=np.int64))))
+    place_P = np.full(len(phrases.n_documents_P), -1, dtype=np.int32)
+    place_P[chosen] = np.arange(len(chosen))
+    entries = np.flatnonzero(place_P[phrases.phrase_E] >= 0)
+    entries = entries[np.argsort(phrases.phrase_E[entries], kind="stable")]
+    starts = np.searchsorted(phrases.phrase_E[entries], np.append(chosen, chosen[-1:] + 1))
+    spans = [entries[start:stop] for start, stop in itertools.pairwise(starts.tolist())]
+    texts = [phrases.text(number, span[:N_READ]) for number, span in zip(chosen.tolist(), spans, strict=True)]
+    words = [phrases.words(number) for number in chosen.tolist()]
+    n_documents_V = phrases.n_documents_P[chosen]
+    readable = np.array([readability(text) for text in texts]) * _wholeness(words, n_documents_V)
+    keys = [tuple(sorted(each)) for each in words]
+    documents = np.searchsorted(phrases.document_ptr, np.arange(len(phrases.phrase_E)), side="right") - 1
+    for short, long in _acronyms(texts, [documents[span] for span in spans]).items():
+        texts[short] = f"{texts[long]} ({texts[short]})"
+        keys[short], readable[short] = keys[long], readable[long]
+    return Vocabulary(texts, keys, readable, place_P)
+
+
+def readability(text: str) -> float:
+    """How much a phrase looks like a name, 0..1; what is 1 has two or three plain words.
+
+    A single word says less, and so do an abbreviation, "and" in the middle, letters and numbers that stand
+    alone ("graph G"), and more letters than a name has.
+    """
+    words = text.split()
+    value = {1: 0.9, 2: 1.0, 3: 1.0}.get(len(words), 0.95)
+    if len(words) == 1 and text.upper().rstrip("S") == text.rstrip("s"):
+        value *= 0.9
+    inner = {word.lower() for word in words[1:-1]} & INSIDE
+    value *= 0.95 if inner == {"of"} else 0.8 if inner else 1.0
+    if any(len(word) == 1 or not any(map(str.isalpha, word)) for word in words):
+        value *= 0.8
+    return value * min(1.0, MANY_LETTERS / len(text))
+
+
+def _wholeness(words: Sequence[tuple[int, ...]], n_documents_V: NDArray[np.int32]) -> NDArray[np.float64]:
+    """Below 1 for fragments: phrases that nearly always stand in one longer phrase."""
+    places = {each: at for at, each in enumerate(words)}
+    share = np.zeros(len(words))
+    for at, outer in enumerate(words):
+        for length in range(1, len(outer)):
+            for start in range(len(outer) - length + 1):
+                inner = places.get(outer[start : start + length])
+                if inner is not None:
+                    share[inner] = max(share[inner], n_documents_V[at] / n_documents_V[inner])
+    return np.asarray(1 - FRAGMENT_COST * ((share - CONTAINED) / (1 - CONTAINED)).clip(0, 1))
+
+
+def _acronyms(texts: Sequence[str], documents: Sequence[NDArray[np.int64]]) -> dict[int, int]:
+    """Places of abbreviations, with the phrase that each stands for: its initials, in the same documents."""
+    by_initials: dict[str, list[int]] = {}
+    for at, text in enumerate(texts):
+        words = text.replace("-", " ").split()
+        if len(words) > 1:
+            by_initials.setdefault("".join(word[0] for word in words).lower(), []).append(at)
+    found: dict[int, int] = {}
+    for at, text in enumerate(texts):
+        letters = text.removesuffix("s")
+        if not (1 < len(letters) <= MAX_TOKENS and letters.isupper() and letters.isalpha()):
+            continue
+        for long in by_initials.get(letters.lower(), ()):
+            shared = len(np.intersect1d(documents[at], documents[long]))
+            if shared >= MIN_DOCUMENTS and shared >= SPELLED_OUT * len(documents[at]):
+                best = found.setdefault(at, long)
+                if len(documents[long]) > len(documents[best]):
+                    found[at] = long
+    return found

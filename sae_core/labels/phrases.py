@@ -1,8 +1,17 @@
 """Labels without a language model: the phrase that best tells a feature's documents from its near misses.
 
-Candidates are mined from documents of the feature (`mining`), embedded together, and ranked by how far they
-stand out in those documents, how strongly their own embedding activates the feature, and how well it
-separates those documents from others. The first few compete in a tournament (`scores`).
+A vocabulary of phrases is chosen and embedded once for the whole corpus (`mining`). The candidates of a
+feature are those of its mined documents that stand out in them, and those whose own embedding activates the
+feature most. Each candidate is judged by up to four parts between 0 and 1:
+
+    contrast     2 AUC - 1 of its words (BM25), mined documents against near misses and others
+    activation   of the feature by the phrase's own embedding, over the feature's maximum
+    specificity  the feature's share of all that the phrase's embedding activates
+    separation   2 AUC - 1 of its embedding's cosine, on the same documents as contrast
+
+    ranking = readability x mean of the parts
+
+Without an embedder contrast is the only part. The first few compete in a tournament (`scores`).
 """
 
 from __future__ import annotations
@@ -14,13 +23,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sae_core.labels import Candidate, Evidence, Label
-from sae_core.labels.mining import Mined, contains, find_phrases, mine
+from sae_core.labels.mining import Phrases, Vocabulary, choose_vocabulary, find_phrases, shortlist
 from sae_core.labels.predictors import MeaningPredictor, WordPredictor
-from sae_core.labels.scores import Predictor, Split, auc, hold_tournament, split_documents
+from sae_core.labels.scores import N_ENTERED, Predictor, Split, auc, hold_tournament, split_documents
 from sae_core.labels.words import tokenise
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -31,27 +40,28 @@ if TYPE_CHECKING:
     from sae_core.sae import SAE
 
 SOURCE = "phrases"
-N_CANDIDATES = 12  # embedded, per feature
-N_KEPT = 6  # with the label
-# Weights of the ranking, chosen by held-out AUC over 10,000 abstracts and by reading.
-BY_CONTRAST, BY_ACTIVATION, BY_SEPARATION, BY_LENGTH = 0.5, 1.0, 1.0, 0.3
-GOOD_LENGTHS = (2, 3)  # words: "neutron stars" says more than "neutron"
+N_STANDING_OUT, N_ACTIVE = 24, 40  # candidates of a feature: by contrast, and by activation
+VOCABULARY = 30_000  # common phrases, besides those that stand out somewhere
+LATENTS_PER_BLOCK = 256
+N_KEPT = 8  # with the label
+MIN_RANKING = 0.2  # of a label; a feature whose best phrase has less is left unlabelled
+ENTERS = 0.85  # share of the best ranking that a candidate needs to enter the tournament
 # When another feature has the phrase, a candidate of at least this share of its ranking replaces it: one
 # that says the phrase more exactly ("thermal photons"), or any other.
-EXACTER, STAND_IN = 0.4, 0.6
+EXACTER, STAND_IN = 0.6, 0.75
 
 
 @dataclass(frozen=True)
 class Choice:
-    """A feature on its way to a label: its documents, and its phrases, best first once ranked."""
+    """A feature on its way to a label: its documents, and its candidates, best first."""
 
     latent: int
     split: Split
-    phrases: list[Mined]
-    parts: list[dict[str, float]]  # of each phrase; "ranking", 0..1, is what they come to
+    candidates: list[Candidate]
+    keys: list[tuple[int, ...]]  # of each candidate: its words in any order
 
     def ranking(self, at: int) -> float:
-        return self.parts[at]["ranking"]
+        return self.candidates[at].parts["ranking"]
 
 
 def label_features(  # noqa: PLR0917 (all that is known of a collection)
@@ -64,118 +74,187 @@ def label_features(  # noqa: PLR0917 (all that is known of a collection)
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Label]:
-    """One label for each latent; dead latents, and those whose documents have no words, have none.
+    """One label for each latent; where there is none, `Label.remark` says why.
 
     `embedder` must be the one that made `x_MD`. Without it candidates are ranked by contrast alone and
-    scored by their words; `Score.predictor` says so. `progress` gets (steps done, steps in all), two
+    scored by their words; `Score.predictor` says so. `progress` gets (steps done, steps in all), three
     for each latent. Raises EmbeddingError.
     """
     report = progress or (lambda _done, _total: None)
     n = codes.n_latents
     tokens = tokenise(documents)
-    words, meaning = WordPredictor(tokens), None if embedder is None else MeaningPredictor(embedder, x_MD)
+    words = WordPredictor(tokens)
+    meaning = None if embedder is None else MeaningPredictor(embedder, x_MD)
     phrases = find_phrases(tokens)
+    splits, standing_out = {}, {}
+    for latent in np.flatnonzero(codes.counts()).tolist():
+        split = splits[latent] = split_documents(codes, table, latent, seed)
+        standing_out[latent] = shortlist(phrases, split.mined.positives, split.mined.near, N_STANDING_OUT)
+        report(latent + 1, 3 * n)
+    vocabulary = choose_vocabulary(
+        phrases, {each for found in standing_out.values() for each in found}, VOCABULARY if meaning else 0
+    )
+    judge = _Judge(phrases, vocabulary, words, meaning, sae, table)
+    judge.embed(lambda done, total: report(n + n * done // max(total, 1), 3 * n))
     choices = []
-    for latent in np.flatnonzero(codes.counts()).tolist():
-        split = split_documents(codes, table, latent, seed)
-        found = mine(phrases, split.mined.positives, split.mined.near, N_CANDIDATES)
-        if found:
-            choices.append(Choice(latent, split, found, [{"contrast": each.contrast} for each in found]))
-        report(latent + 1, 2 * n)
-    if meaning is None:
-        ranked = [_sorted(choice, _relative(_contrasts(choice)), {}) for choice in choices]
-    else:
-        texts = {each.text for choice in choices for each in choice.phrases}
-        meaning.embed(texts, lambda done, total: report(n + n * done // total, 2 * n))
-        ranked = [_rank(choice, sae, table, meaning) for choice in choices]
-    order: list[Predictor] = [words] if meaning is None else [meaning, words]
+    for choice in judge.choices(splits, standing_out):
+        choices.append(choice)
+        report(2 * n + choice.latent, 3 * n)
     labels = [Label("", "none", remark="active on no document")] * n
-    for latent in np.flatnonzero(codes.counts()).tolist():
+    for latent in splits:
         labels[latent] = Label("", "none", remark="no phrase stands out in its documents")
-    made = datetime.now(UTC).date().isoformat()
-    held = hold_tournament(tell_apart(ranked), [choice.split for choice in ranked], *_first(order))
-    for choice, label in zip(ranked, held, strict=True):
-        mined = choice.split.mined
-        evidence = Evidence(mined.positives.tolist(), mined.near.tolist(), made=made)
-        labels[choice.latent] = replace(label, evidence=evidence)
-    report(2 * n, 2 * n)
+    order: list[Predictor] = [words] if meaning is None else [meaning, words]
+    for choice, label in zip(choices, _name(choices, order), strict=True):
+        labels[choice.latent] = label
+    report(3 * n, 3 * n)
     return labels
 
 
-def _first(order: Sequence[Predictor]) -> tuple[Predictor, Sequence[Predictor]]:
-    return order[0], order[1:]
+def _name(choices: Sequence[Choice], order: Sequence[Predictor]) -> list[Label]:
+    """A label for each choice: phrases told apart, then the tournament; none where even the best is poor."""
+    made = datetime.now(UTC).date().isoformat()
+    candidates, entered = tell_apart(choices)
+    splits = [choice.split for choice in choices]
+    held = hold_tournament(candidates, splits, order[0], order[1:], judges=order, entered=entered)
+    labels = []
+    for choice, label in zip(choices, held, strict=True):
+        mined = choice.split.mined
+        whole = replace(label, evidence=Evidence(mined.positives.tolist(), mined.near.tolist(), made=made))
+        if label.candidates[0].parts["ranking"] < MIN_RANKING:
+            remark = "no phrase tells its documents from others"
+            whole = replace(whole, text="", source="none", score=None, other_scores=[], remark=remark)
+        labels.append(whole)
+    return labels
 
 
-def tell_apart(choices: Sequence[Choice]) -> list[list[Candidate]]:
-    """The candidates of each feature, best first, no two features the same where that is possible.
+class _Judge:
+    """Finds the candidates of features and ranks them."""
 
-    The feature that ranks a phrase highest keeps it. Another takes its own next phrase if that ranks
-    nearly as high, else says both: "diffusion, turbulence".
+    def __init__(  # noqa: PLR0917 (all that is known of a collection)
+        self,
+        phrases: Phrases,
+        vocabulary: Vocabulary,
+        words: WordPredictor,
+        meaning: MeaningPredictor | None,
+        sae: SAE,
+        table: FeatureTable,
+    ) -> None:
+        self._phrases, self._vocabulary = phrases, vocabulary
+        self._words, self._meaning, self._sae, self._table = words, meaning, sae, table
+
+    def embed(self, report: Callable[[int, int], None]) -> None:
+        """Embed the vocabulary, and sum up what each phrase activates."""
+        if self._meaning is None:
+            return
+        texts = self._vocabulary.texts
+        self._vectors_VD = np.zeros((len(texts), self._sae.width), dtype=np.float32)
+        if texts:
+            self._vectors_VD[:] = self._meaning.embed(texts, report)
+        self._total_V = np.ones(len(texts), dtype=np.float32)
+        for start in range(0, len(texts), 4096):
+            coded = self._sae.encode(self._vectors_VD[start : start + 4096])
+            self._total_V[start : start + 4096] = coded.values_BK.sum(axis=1)
+
+    def choices(self, splits: dict[int, Split], standing_out: dict[int, list[int]]) -> Iterator[Choice]:
+        """The features that have candidates, by latent."""
+        latents = sorted(splits)
+        for start in range(0, len(latents), LATENTS_PER_BLOCK):
+            block = latents[start : start + LATENTS_PER_BLOCK]
+            a_VB = None if self._meaning is None else self._preactivations(block)
+            for column, latent in enumerate(block):
+                places = self._vocabulary.place_P[standing_out[latent]].astype(np.int64)
+                a_V = None if a_VB is None else a_VB[:, column]
+                if a_V is not None:
+                    here = self._vocabulary.places(self._phrases, splits[latent].mined.positives)
+                    most = here[np.argsort(-a_V[here], kind="stable")[:N_ACTIVE]]
+                    places = np.union1d(places, most)
+                if len(places):
+                    yield self._rank(latent, splits[latent], places, a_V)
+
+    def _preactivations(self, latents: list[int]) -> NDArray[np.float32]:
+        sae = self._sae
+        centred_VD = self._vectors_VD - sae.b_dec_D
+        return np.asarray(centred_VD @ sae.W_enc_ND[latents].T + sae.b_enc_N[latents])
+
+    def _rank(
+        self, latent: int, split: Split, places: NDArray[np.int64], a_V: NDArray[np.float32] | None
+    ) -> Choice:
+        texts = [self._vocabulary.texts[place] for place in places]
+        positives, negatives = split.mined.positives, split.mined.negatives
+        contrast = 2 * auc(self._words.compare(texts, positives), self._words.compare(texts, negatives)) - 1
+        columns = {"contrast": contrast}
+        if a_V is not None and self._meaning is not None:
+            columns["activation"] = a_V[places] / self._table.max_N[latent]
+            columns["specificity"] = a_V[places] / np.maximum(self._total_V[places], 1e-9)
+            vectors_CD = self._vectors_VD[places]
+            columns["separation"] = (
+                2
+                * auc(
+                    vectors_CD @ self._meaning.rows(positives).T, vectors_CD @ self._meaning.rows(negatives).T
+                )
+                - 1
+            )
+        columns = {name: column.clip(0, 1) for name, column in columns.items()}
+        columns["readability"] = self._vocabulary.readability_V[places]
+        columns["ranking"] = np.mean(list(columns.values())[:-1], axis=0) * columns["readability"]
+        return self._sorted(latent, split, places, columns)
+
+    def _sorted(
+        self, latent: int, split: Split, places: NDArray[np.int64], columns: dict[str, NDArray[np.float64]]
+    ) -> Choice:
+        candidates, keys = [], []
+        for at in np.lexsort((places, -columns["ranking"])).tolist():
+            key = self._vocabulary.keys[places[at]]
+            if key not in keys:
+                parts = {name: round(float(column[at]), 4) for name, column in columns.items()}
+                candidates.append(Candidate(self._vocabulary.texts[places[at]], SOURCE, parts))
+                keys.append(key)
+        return Choice(latent, split, candidates, keys)
+
+
+def tell_apart(choices: Sequence[Choice]) -> tuple[list[list[Candidate]], list[int]]:
+    """The candidates of each feature, best first, and how many of the first may name it.
+
+    A phrase names one feature only. The feature that ranks its best phrase highest comes first; another one
+    takes its own next phrase if that ranks nearly as high, else says both: "diffusion, turbulence". Besides
+    that one only phrases that no other feature ranks higher may name it.
     """
-    picks: dict[int, list[Candidate]] = {}
+    owners: dict[tuple[int, ...], tuple[float, int]] = {}
+    for choice in choices:
+        for at, key in enumerate(choice.keys):
+            owners[key] = max(owners.get(key, (0.0, 0)), (choice.ranking(at), -choice.latent))
+    picks: dict[int, tuple[list[Candidate], int]] = {}
     taken: set[tuple[int, ...]] = set()
     for choice in sorted(choices, key=lambda choice: (-choice.ranking(0), choice.latent)):
-        used = _first_free(choice, taken)
-        said = [choice.phrases[at] for at in used]
-        taken.add(tuple(word for phrase in said for word in phrase.words))
-        first = Candidate(", ".join(phrase.text for phrase in said), SOURCE, choice.parts[used[-1]])
-        rest = [at for at in range(len(choice.phrases)) if at not in used][: N_KEPT - 1]
-        picks[choice.latent] = [
-            first, *(Candidate(choice.phrases[at].text, SOURCE, choice.parts[at]) for at in rest)
-        ]  # fmt: skip
-    return [picks[choice.latent] for choice in choices]
+        first, key, at = _first_free(choice, taken)
+        taken.add(key)
+        floor = ENTERS * first.parts["ranking"]
+        own = [
+            each
+            for each in range(at + 1, len(choice.keys))
+            if choice.ranking(each) >= floor
+            and choice.keys[each] not in taken
+            and owners[choice.keys[each]][1] == -choice.latent
+        ][: N_ENTERED - 1]
+        taken.update(choice.keys[each] for each in own)
+        heads = [first, *(choice.candidates[each] for each in own)]
+        rest = [each for each in choice.candidates if each not in heads]
+        picks[choice.latent] = ([*heads, *rest][:N_KEPT], len(heads))
+    ordered = [picks[choice.latent] for choice in choices]
+    return [found for found, _ in ordered], [n for _, n in ordered]
 
 
-def _first_free(choice: Choice, taken: set[tuple[int, ...]]) -> list[int]:
-    """The candidate, or the two of them, that are to name a feature."""
-    best = choice.phrases[0].words
-    if best not in taken:
-        return [0]
-    free = [at for at, phrase in enumerate(choice.phrases) if phrase.words not in taken]
+def _first_free(choice: Choice, taken: set[tuple[int, ...]]) -> tuple[Candidate, tuple[int, ...], int]:
+    """The candidate that a feature is to have, what it says, and its place (the last, if there is none)."""
+    best, whole = choice.ranking(0), set(choice.keys[0])
+    free = [at for at, key in enumerate(choice.keys) if key not in taken]
     for at in free:
-        share = EXACTER if contains(choice.phrases[at].words, best) else STAND_IN
-        if choice.ranking(at) >= share * choice.ranking(0):
-            return [at]
+        share = EXACTER if whole < set(choice.keys[at]) else STAND_IN
+        if at == 0 or choice.ranking(at) >= share * best:
+            return choice.candidates[at], choice.keys[at], at
     for at in free:
-        words = choice.phrases[at].words
-        if not contains(words, best) and not contains(best, words) and best + words not in taken:
-            return [0, at]
-    return [0]
-
-
-def _rank(choice: Choice, sae: SAE, table: FeatureTable, meaning: MeaningPredictor) -> Choice:
-    vectors_CD = np.stack(meaning.embed([phrase.text for phrase in choice.phrases]))
-    mined = choice.split.mined
-    separation = 2 * auc(
-        vectors_CD @ meaning.rows(mined.positives).T, vectors_CD @ meaning.rows(mined.negatives).T
-    )
-    activation = sae.preactivations(vectors_CD)[:, choice.latent] / table.max_N[choice.latent]
-    n_words = np.array([phrase.text.count(" ") + 1 for phrase in choice.phrases])
-    parts = {
-        "contrast": _relative(_contrasts(choice)),
-        "activation": activation.clip(0, 1),
-        "separation": (separation - 1).clip(0, 1),
-        "readability": np.isin(n_words, GOOD_LENGTHS).astype(np.float64),
-    }
-    weights = (BY_CONTRAST, BY_ACTIVATION, BY_SEPARATION, BY_LENGTH)
-    ranking = np.sum([w * part for w, part in zip(weights, parts.values(), strict=True)], axis=0)
-    return _sorted(choice, ranking / sum(weights), parts)
-
-
-def _contrasts(choice: Choice) -> NDArray[np.float64]:
-    return np.array([phrase.contrast for phrase in choice.phrases])
-
-
-def _relative(contrasts: NDArray[np.float64]) -> NDArray[np.float64]:
-    """As a share of the best, 0..1."""
-    return np.asarray((contrasts / max(float(contrasts.max()), 1e-9)).clip(0, 1))
-
-
-def _sorted(choice: Choice, ranking: NDArray[np.float64], parts: dict[str, NDArray[np.float64]]) -> Choice:
-    columns = {"contrast": ranking, **parts, "ranking": ranking}
-    order = np.argsort(-ranking, kind="stable").tolist()
-    return replace(
-        choice,
-        phrases=[choice.phrases[at] for at in order],
-        parts=[{name: round(float(part[at]), 4) for name, part in columns.items()} for at in order],
-    )
+        key = tuple(sorted({*choice.keys[0], *choice.keys[at]}))
+        if len(key) > len(whole) and key not in taken and not set(choice.keys[at]) < whole:
+            text = f"{choice.candidates[0].text}, {choice.candidates[at].text}"
+            return replace(choice.candidates[0], text=text), key, len(choice.keys)
+    return choice.candidates[0], choice.keys[0], len(choice.keys)

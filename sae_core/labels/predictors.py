@@ -90,9 +90,15 @@ class WordPredictor:
         self, texts: Sequence[str], documents: Sequence[NDArray[np.int64]]
     ) -> list[NDArray[np.float32]]:
         """BM25 of text i in documents i."""
-        return [self._one(text, some) for text, some in zip(texts, documents, strict=True)]
+        return [self.compare([text], some)[0] for text, some in zip(texts, documents, strict=True)]
 
-    def _one(self, text: str, documents: NDArray[np.int64]) -> NDArray[np.float32]:
-        columns = sorted(set(self._tokens.normals(text)))
-        saturated = self._saturated[documents][:, columns]
-        return np.asarray(saturated @ self._rarity[columns], dtype=np.float32)
+    def compare(self, texts: Sequence[str], documents: NDArray[np.int64]) -> NDArray[np.float32]:
+        """BM25 of each of some texts in each of some documents, (texts, documents)."""
+        spelled = [self._tokens.normals(text) for text in texts]
+        columns = sorted({word for words in spelled for word in words})
+        place = {word: at for at, word in enumerate(columns)}
+        has_TW = np.zeros((len(texts), len(columns)), dtype=np.float32)
+        for at, words in enumerate(spelled):
+            has_TW[at, [place[word] for word in words]] = 1
+        saturated_MW = self._saturated[documents][:, columns].toarray() * self._rarity[columns]
+        return np.asarray(has_TW @ saturated_MW.T, dtype=np.float32)

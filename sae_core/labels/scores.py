@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from sae_core.features import FeatureTable
 
 N_BAND = 10  # positives from each of three bands: top, typical, borderline
+N_BAND_MINED = 20  # the same of documents that labels are made from
 N_RANDOM = 15  # silent documents, besides as many near misses
 MIN_SCORED = 5  # positives, and negatives, below which there is no score
 MIN_TO_CHOOSE = 24  # documents of a feature from which on a third of them is kept to choose by
@@ -33,11 +34,11 @@ BISECTIONS = 40
 
 
 class Sample(NamedTuple):
-    """Positions of documents: at most 30 that have the feature and 30 on which it is silent."""
+    """Positions of documents: at most 30 (of those that are mined 60) with the feature, as many without."""
 
     positives: NDArray[np.int64]  # top, typical and borderline, strongest first
-    near: NDArray[np.int64]  # at most 15 near misses, nearest first
-    random: NDArray[np.int64]  # at most 15 others
+    near: NDArray[np.int64]  # half of those without it: near misses, nearest first
+    random: NDArray[np.int64]  # others
 
     @property
     def negatives(self) -> NDArray[np.int64]:
@@ -66,21 +67,24 @@ def split_documents(codes: Codes, table: FeatureTable, latent: int, seed: int) -
     ranked = codes.of_latent(latent)[0].astype(np.int64)
     near = table.near_NM[latent].astype(np.int64)
     near = near[near >= 0]
-    n_shares = 3 if len(ranked) >= MIN_TO_CHOOSE else 2
-    random = _silent(codes.n_documents, np.concatenate((ranked, near)), n_shares * N_RANDOM, (seed, latent))
-    samples = [
-        _sample(ranked[share::n_shares], near[share::n_shares], random[share::n_shares])
-        for share in range(n_shares)
-    ]
-    none = np.zeros(0, dtype=np.int64)
-    return Split(samples[0], samples[1] if n_shares > 2 else Sample(none, none, none), samples[-1])  # noqa: PLR2004
+    is_chosen = len(ranked) >= MIN_TO_CHOOSE
+    random = _silent(codes.n_documents, np.concatenate((ranked, near)), 4 * N_RANDOM, (seed, latent))
+    # Of near misses and others the mined documents get every other one, the two that score share the rest.
+    step = 3 if is_chosen else 2
+    mined = _sample(ranked[::step], near[::2], random[::2], N_BAND_MINED)
+    heldout = _sample(ranked[step - 1 :: step], near[1::4], random[1::4], N_BAND)
+    if not is_chosen:
+        return Split(mined, Sample(*[np.zeros(0, dtype=np.int64)] * 3), heldout)
+    return Split(mined, _sample(ranked[1::3], near[3::4], random[3::4], N_BAND), heldout)
 
 
-def _sample(ranked: NDArray[np.int64], near: NDArray[np.int64], random: NDArray[np.int64]) -> Sample:
+def _sample(
+    ranked: NDArray[np.int64], near: NDArray[np.int64], random: NDArray[np.int64], n_band: int
+) -> Sample:
     """As many negatives as positives, half of them near misses, where there are so many."""
-    if len(ranked) > 3 * N_BAND:
-        typical = _spread(ranked[N_BAND:-N_BAND], N_BAND)
-        ranked = np.concatenate((ranked[:N_BAND], typical, ranked[-N_BAND:]))
+    if len(ranked) > 3 * n_band:
+        typical = _spread(ranked[n_band:-n_band], n_band)
+        ranked = np.concatenate((ranked[:n_band], typical, ranked[-n_band:]))
     n_near = min(len(near), (len(ranked) + 1) // 2)
     return Sample(ranked, near[:n_near], random[: max(len(ranked) - n_near, 0)])
 
@@ -233,14 +237,20 @@ def hold_tournament(
     splits: Sequence[Split],
     predictor: Predictor,
     others: Sequence[Predictor] = (),
+    *,
+    judges: Sequence[Predictor] = (),
+    entered: Sequence[int] | None = None,
 ) -> list[Label]:
     """A label for each feature: of its first candidates the best on the choosing documents.
 
-    `candidates` come best first; the first N_ENTERED compete by AUC, a tie goes to the earlier. Where
-    there are no documents to choose by, the first is taken. Scores are those on held-out documents, by
-    `predictor` and by the `others`. The held-out documents are not predicted before all is chosen.
+    `candidates` come best first; the first N_ENTERED, or as many as `entered` says, compete by the mean AUC
+    of the `judges` (if there are none, of `predictor`), a tie goes to the earlier. Where there are no
+    documents to choose by, the first is taken. Scores are those on held-out documents, by `predictor` and
+    by the `others`. No held-out document is predicted before all is chosen.
     """
-    chosen = _choose(candidates, splits, predictor)
+    limits = [N_ENTERED] * len(splits) if entered is None else entered
+    chosen = [list(found) for found in candidates]
+    _choose(chosen, splits, judges or [predictor], limits)
     scores = [_scores(each, chosen, splits) for each in (predictor, *others)]
     labels = []
     for at, ranked in enumerate(chosen):
@@ -262,26 +272,29 @@ def hold_tournament(
 
 
 def _choose(
-    candidates: Sequence[Sequence[Candidate]], splits: Sequence[Split], predictor: Predictor
-) -> list[list[Candidate]]:
-    """The candidates of each feature, those that competed first, the winner at their head."""
+    candidates: list[list[Candidate]],
+    splits: Sequence[Split],
+    judges: Sequence[Predictor],
+    limits: Sequence[int],
+) -> None:
+    """Sort the candidates of each feature: those that competed first, the winner at their head."""
     pairs = [
         (at, place)
         for at, (found, split) in enumerate(zip(candidates, splits, strict=True))
         if min(len(split.choosing.positives), len(split.choosing.negatives)) >= MIN_SCORED
-        for place in range(min(len(found), N_ENTERED))
+        for place in range(min(len(found), limits[at]))
     ]
-    predicted = predictor.predict(
-        [candidates[at][place].text for at, place in pairs],
-        [splits[at].choosing.documents for at, _ in pairs],
-    )
-    ranked = [list(found) for found in candidates]
-    for (at, place), values in zip(pairs, predicted, strict=True):
-        n = len(splits[at].choosing.positives)
-        ranked[at][place] = replace(ranked[at][place], chosen_by=float(auc(values[:n], values[n:])))
-    for found in ranked:  # stable: a tie goes to the earlier
-        found.sort(key=lambda candidate: -1.0 if candidate.chosen_by is None else -1 - candidate.chosen_by)
-    return ranked
+    texts = [candidates[at][place].text for at, place in pairs]
+    documents = [splits[at].choosing.documents for at, _ in pairs]
+    found = np.zeros(len(pairs))
+    for judge in judges:
+        for i, values in enumerate(judge.predict(texts, documents)):
+            n = len(splits[pairs[i][0]].choosing.positives)
+            found[i] += float(auc(values[:n], values[n:])) / len(judges)
+    for (at, place), value in zip(pairs, found.tolist(), strict=True):
+        candidates[at][place] = replace(candidates[at][place], chosen_by=value)
+    for ranked in candidates:  # stable: a tie goes to the earlier
+        ranked.sort(key=lambda each: 1.0 if each.chosen_by is None else -each.chosen_by)
 
 
 def _scores(

@@ -221,7 +221,12 @@ class Tokens:
     may_stand_alone_W: NDArray[np.bool_]
 
     def normals(self, text: str) -> list[int]:
-        """Normal forms of the words of a text that say something, as far as the corpus has them."""
+        """Normal forms of the words of a text that say something, as far as the corpus has them; cached."""
+        if text not in self._normals:
+            self._normals[text] = self._find_normals(text)
+        return self._normals[text]
+
+    def _find_normals(self, text: str) -> list[int]:
         found = []
         for word, _ in _cut(text):
             lower = _lower(word)
@@ -229,6 +234,10 @@ class Tokens:
             if at >= 0 and lower not in STOP:
                 found.append(int(self.normal_W[at]))
         return found
+
+    @cached_property
+    def _normals(self) -> dict[str, list[int]]:
+        return {}
 
     @cached_property
     def _known(self) -> dict[str, int]:

@@ -14,8 +14,8 @@ from sae_core.codes import Codes, encode_codes, make_codes
 from sae_core.corpus import Document
 from sae_core.errors import EmbeddingError
 from sae_core.features import FeatureTable, describe
-from sae_core.labels import Label
-from sae_core.labels.mining import Mined, Phrases, find_phrases, mine
+from sae_core.labels import Candidate, Label
+from sae_core.labels.mining import Phrases, choose_vocabulary, find_phrases, readability, shortlist
 from sae_core.labels.phrases import Choice, label_features, tell_apart
 from sae_core.labels.predictors import WordPredictor
 from sae_core.labels.scores import (
@@ -153,22 +153,61 @@ def test_any_text_can_be_cut(texts: list[str]) -> None:
 # --- mining -----------------------------------------------------------------------------------------
 
 
-def test_mining_prefers_what_the_near_misses_lack_and_drops_fragments() -> None:
+def vocabulary_of(phrases: Phrases) -> dict[str, float]:
+    """Every phrase with its readability."""
+    found = choose_vocabulary(phrases, range(len(phrases.length_P)), 0)
+    return {text.lower(): value for text, value in zip(found.texts, found.readability_V, strict=True)}
+
+
+def test_what_the_near_misses_lack_stands_out() -> None:
     positives = [f"Weak gravitational lensing by galaxies in clusters number{n}." for n in range(6)]
     negatives = [f"Clusters of galaxies with gas number{n + 10}." for n in range(6)]
     other = [f"Solar flares and sunspots number{n + 20}." for n in range(20)]
     phrases = phrases_of(*positives, *negatives, *other)
-    candidates = mine(phrases, np.arange(6), np.arange(6, 12), 10)
-    texts = [candidate.text.lower() for candidate in candidates]
-    assert texts[0].startswith("weak gravitational lensing")
-    assert "gravitational lensing" not in texts
-    assert "lensing" not in texts
-    contrasts = [candidate.contrast for candidate in candidates]
-    assert contrasts == sorted(contrasts, reverse=True)
+    found = shortlist(phrases, np.arange(6), np.arange(6, 12), 10)
+    texts = [phrases.text(number, np.flatnonzero(phrases.phrase_E == number)).lower() for number in found]
+    assert {"weak gravitational lensing", "lensing"} <= set(texts[:4])
+    assert all(place > 3 for place, text in enumerate(texts) if text in {"galaxies", "clusters"})
 
 
-def test_mining_documents_without_words_finds_nothing() -> None:
-    assert mine(phrases_of("the of and", "...", "galaxies"), np.array([0, 1]), np.array([2]), 5) == []
+def test_in_documents_without_words_nothing_stands_out() -> None:
+    assert shortlist(phrases_of("the of and", "...", "galaxies"), np.array([0, 1]), np.array([2]), 5) == []
+
+
+def test_a_fragment_reads_worse_than_the_whole() -> None:
+    texts = ["The cosmic microwave background sky.", "A cosmic microwave background map."] * 3
+    found = vocabulary_of(phrases_of(*texts, "Neutron stars.", "Hot neutron stars."))
+    assert found["cosmic microwave background"] == found["neutron stars"] == 1
+    assert found["cosmic microwave"] < 0.6
+
+
+def test_an_abbreviation_is_shown_with_what_it_stands_for_where_both_stand_together() -> None:
+    texts = [f"Graph neural networks (GNNs) of number{n}: GNNs learn." for n in range(4)]
+    found = vocabulary_of(phrases_of(*texts, "The VLA sees very large arrays.", "The ALMA telescope."))
+    assert "graph neural networks (gnns)" in found
+    assert {"alma", "vla"} <= set(found)  # once is no evidence
+
+
+def test_common_phrases_are_in_the_vocabulary_up_to_its_size() -> None:
+    phrases = phrases_of(*["Weak lensing."] * 3, *["Solar flares."] * 2, "Dust grains.")
+    sizes = [len(choose_vocabulary(phrases, [], size).texts) for size in (1, 2, 100)]
+    assert sizes[:2] == [1, 2]
+    assert "dust grains" not in {text.lower() for text in choose_vocabulary(phrases, [], 100).texts}
+
+
+@pytest.mark.parametrize(
+    ("better", "worse"),
+    [
+        ("neutron stars", "neutron"),
+        ("graph theory", "graph G"),
+        ("supernova", "SNR"),
+        ("equation of state", "training and inference"),
+        ("dark matter", "very long compound names of instruments that nobody would read aloud"),
+        ("lepton flavor", "21 cm"),
+    ],
+)
+def test_readability_prefers_names(better: str, worse: str) -> None:
+    assert 0 < readability(worse) < readability(better) <= 1
 
 
 # --- scores -----------------------------------------------------------------------------------------
@@ -243,10 +282,10 @@ class ToyEmbedder:
     width = WIDTH
 
     def __init__(self) -> None:
-        self.n_texts = 0
+        self.seen: list[str] = []
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        self.n_texts += len(texts)
+        self.seen += texts
         rows = [np.sum([self._word(word) for word in text.lower().split()], axis=0) for text in texts]
         x = np.array(rows, dtype=np.float32)
         return np.asarray(x / np.linalg.norm(x, axis=1, keepdims=True), dtype=np.float32)
@@ -330,7 +369,7 @@ def test_candidates_are_the_next_best_and_do_not_repeat_the_label(planted: Plant
 def test_each_phrase_is_embedded_once(planted: Planted) -> None:
     embedder = ToyEmbedder()
     label_features(planted.documents, planted.codes, planted.table, planted.sae, planted.x, embedder)
-    assert 0 < embedder.n_texts <= 12 * len(TOPICS)
+    assert len(embedder.seen) == len(set(embedder.seen)) > 0
 
 
 def test_an_embedder_of_another_width_is_refused(planted: Planted) -> None:
@@ -400,25 +439,46 @@ def test_documents_without_a_word_leave_a_feature_without_a_label(planted: Plant
 def choice(latent: int, *candidates: tuple[str, float]) -> Choice:
     nothing = Sample(*[np.zeros(0, dtype=np.int64)] * 3)
     numbers = {"thermal": 1, "photons": 2, "diffusion": 3, "turbulence": 4, "gas": 5}
-    found = [Mined(text, tuple(numbers[word] for word in text.split()), 1.0) for text, _ in candidates]
-    parts = [{"ranking": ranking} for _, ranking in candidates]
-    return Choice(latent, Split(nothing, nothing, nothing), found, parts)
+    found = [Candidate(text, "phrases", {"ranking": ranking}) for text, ranking in candidates]
+    keys = [tuple(sorted(numbers[word] for word in text.split())) for text, _ in candidates]
+    return Choice(latent, Split(nothing, nothing, nothing), found, keys)
+
+
+def names(*choices: Choice) -> list[str]:
+    """What each feature is called if nothing competes."""
+    return [found[0].text for found in tell_apart(choices)[0]]
 
 
 def test_the_stronger_feature_keeps_the_phrase_and_the_other_says_it_more_exactly() -> None:
-    weak = choice(0, ("photons", 0.6), ("gas", 0.3), ("thermal photons", 0.3))
+    weak = choice(0, ("photons", 0.6), ("gas", 0.4), ("thermal photons", 0.4))
     strong = choice(1, ("photons", 0.9), ("gas", 0.8))
-    assert [found[0].text for found in tell_apart([weak, strong])] == ["thermal photons", "photons"]
+    assert names(weak, strong) == ["thermal photons", "photons"]
 
 
 def test_a_feature_that_lost_its_phrase_takes_a_good_next_one_or_says_both() -> None:
     strong = choice(0, ("diffusion", 0.9), ("gas", 0.1))
     with_good = choice(1, ("diffusion", 0.8), ("turbulence", 0.7))
     with_poor = choice(2, ("diffusion", 0.7), ("gas", 0.1))
-    texts = [found[0].text for found in tell_apart([strong, with_good, with_poor])]
-    assert texts == ["diffusion", "turbulence", "diffusion, gas"]
+    assert names(strong, with_good, with_poor) == ["diffusion", "turbulence", "diffusion, gas"]
+
+
+def test_the_same_words_in_another_order_are_the_same_phrase() -> None:
+    assert names(
+        choice(0, ("gas diffusion", 0.9)), choice(1, ("diffusion gas", 0.8), ("turbulence", 0.7))
+    ) == [
+        "gas diffusion",
+        "turbulence",
+    ]
+
+
+def test_only_phrases_that_no_other_feature_ranks_higher_compete() -> None:
+    strong = choice(0, ("diffusion", 0.9), ("gas", 0.85), ("turbulence", 0.84), ("photons", 0.5))
+    other = choice(1, ("gas", 0.88), ("thermal photons", 0.8))
+    candidates, entered = tell_apart([strong, other])
+    assert [each.text for each in candidates[0][: entered[0]]] == ["diffusion", "turbulence"]
+    assert [each.text for each in candidates[1][: entered[1]]] == ["gas", "thermal photons"]
+    assert len(candidates[0]) == 4
 
 
 def test_features_with_nothing_to_tell_them_apart_share_a_label() -> None:
-    picks = tell_apart([choice(0, ("gas", 0.9)), choice(1, ("gas", 0.8))])
-    assert [found[0].text for found in picks] == ["gas", "gas"]
+    assert names(choice(0, ("gas", 0.9)), choice(1, ("gas", 0.8))) == ["gas", "gas"]
