@@ -36,7 +36,7 @@ ONLY_IN = {
     "os.getenv": {"app/settings.py"},
 }
 WEB = {"app", "fastapi", "starlette", "uvicorn", "typer", "pydantic_settings"}
-ROUTES = {"search", "features", "families", "documents", "overview", "compare"}
+ROUTES = {"search", "features", "families", "family", "documents", "overview", "compare"}
 
 
 def violations(root: Path) -> list[str]:
