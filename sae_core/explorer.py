@@ -79,6 +79,7 @@ class FeatureSet:
     config: dict[str, Any]
     history: list[dict[str, float]]
     matches: dict[str, Matches] = field(default_factory=dict)  # by the name of the other SAE
+    report: dict[str, Any] | None = None  # what `saefari report` found, as it is stored
 
     @cached_property
     def quality_N(self) -> NDArray[np.float32]:
@@ -137,6 +138,8 @@ class FeatureSet:
         artifact.save_arrays(folder / "coactivation", self.coactivation.arrays())
         for other, matches in self.matches.items():
             artifact.save_arrays(folder / "matches" / other, vars(matches))
+        if self.report is not None:
+            artifact.save_json(folder / "report.json", self.report)
         self.save_labels(folder)
 
     def save_labels(self, folder: Path) -> None:
@@ -167,6 +170,7 @@ class FeatureSet:
                 other.name: Matches(**artifact.load_arrays(other))
                 for other in sorted((folder / "matches").glob("*"))
             },
+            report=artifact.load_json(path) if (path := folder / "report.json").is_file() else None,
         )
 
 

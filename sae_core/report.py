@@ -1,4 +1,4 @@
-"""Numbers as texts for people: the scorecards of a collection (`report.md`), a grid (`grid.md`)."""
+"""Numbers as texts for people: scorecards and claims of a collection (`report.md`), a grid (`grid.md`)."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from sae_core.powerlaw import GOOD_R2, PAPER, Fit, Term, paper_laws
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from sae_core.claims import Claim, ClaimsReport, Measure
     from sae_core.explorer import FeatureSet
     from sae_core.grid import GridResult, Member
 
@@ -96,6 +97,122 @@ def _measured(scores: dict[str, Any]) -> list[tuple[str, str]]:
         found = "{kept:.1%} of nDCG@{k}, on {n_queries:,} queries".format(**retrieval)
         rows.append(("retrieval kept", found))
     return rows
+
+
+# --- claims ---------------------------------------------------------------------------------------
+
+KINDS = {"number": "{:.3f}", "share": "{:.1%}", "count": "{:,.0f}", "ratio": "{:.2f}"}
+
+
+def claims_text(report: ClaimsReport) -> str:
+    """Markdown for people: a table of verdicts, then each claim with its numbers and its caveat."""
+    lines = [
+        f"# The claims of the paper on {report.collection}",
+        "",
+        (
+            f"SAE {report.sae}, {report.n_documents:,} documents, seed {report.seed}, {report.made}. "
+            f"{report.grid} Source of the claims: arXiv 2408.00657."
+        ),
+        "",
+        *_table(
+            ("claim", "verdict"),
+            [(f"{claim.number}. {claim.title}", claim.verdict) for claim in report.claims],
+        ),
+        "",
+        "Beside the SAE stand dictionaries that nobody trained, of the same size:",
+        "",
+        *[f"* {each['name']}: {each['remark']}." for each in report.baselines],
+        "",
+    ]
+    for claim in report.claims:
+        lines += _claim_section(claim)
+    lines += _category_section(report)
+    if report.left_out:
+        lines += ["## Left out", "", *[f"* {sentence}" for sentence in report.left_out], ""]
+    lines += [f"Checked in {sum(claim.seconds for claim in report.claims):,.0f} s."]
+    return "\n".join(lines) + "\n"
+
+
+def measure_row(measure: Measure) -> tuple[str, str, str, str, str]:
+    """Name, value, interval, n, and the baselines of a measure, as people read them."""
+    beside = ", ".join(f"{name} {_printed(value, measure.kind)}" for name, value in measure.baselines.items())
+    has_interval = measure.low is not None and measure.high is not None
+    interval = f"{_printed(measure.low, measure.kind)} to {_printed(measure.high, measure.kind)}"
+    return (
+        measure.name,
+        _printed(measure.value, measure.kind),
+        interval if has_interval else "",
+        "" if measure.n is None else f"{measure.n:,}",
+        beside,
+    )
+
+
+def _printed(value: float | None, kind: str) -> str:
+    """A measure; numbers that three decimals would hide keep two digits."""
+    if value is None:
+        return "—"
+    is_small = kind == "number" and 0 < abs(value) < 0.001  # noqa: PLR2004
+    return f"{value:.0e}" if is_small else KINDS[kind].format(value)
+
+
+def _claim_section(claim: Claim) -> list[str]:
+    lines = [
+        f"## {claim.number}. {claim.title}: {claim.verdict}",
+        "",
+        f"The paper: {claim.said}",
+        "",
+        claim.why,
+        "",
+    ]
+    if claim.measures:
+        header = ("measure", "this SAE", "95 % interval", "n", "baselines")
+        lines += [*_table(header, [measure_row(measure) for measure in claim.measures]), ""]
+    return [*lines, f"Caveat: {claim.caveat}", "", f"Language model: {claim.llm}", ""]
+
+
+def _category_section(report: ClaimsReport) -> list[str]:
+    """The best feature of each category, and how far the SAE leads the baselines."""
+    if not report.categories:
+        return []
+    own = report.categories[0]
+    summary = [
+        (
+            scores["dictionary"],
+            _interval(scores["mean_f1"]),
+            "" if scores["lead"] is None else _interval(scores["lead"], signed=True),
+        )
+        for scores in report.categories
+    ]
+    rows = [
+        (
+            best["category"],
+            f"#{best['latent']}",
+            _interval(best["f1"]),
+            f"{best['n_heldout']:,}",
+            *(f"{other['best'][at]['f1']['value']:.2f}" for other in report.categories[1:]),
+        )
+        for at, best in enumerate(own["best"])
+    ]
+    names = [scores["dictionary"] for scores in report.categories[1:]]
+    return [
+        "## Known categories",
+        "",
+        (
+            f"The best single feature of each of {len(rows)} categories (column: {report.category_source}), "
+            "feature and threshold chosen on training documents, F1 on held-out ones."
+        ),
+        "",
+        *_table(("dictionary", "mean F1", "lead of the SAE"), summary),
+        "",
+        *_table(("category", "feature", "F1", "n", *names), rows),
+        "",
+    ]
+
+
+def _interval(entry: dict[str, float], *, signed: bool = False) -> str:
+    form = "{:+.2f}" if signed else "{:.2f}"
+    value, low, high = (form.format(entry[name]) for name in ("value", "low", "high"))
+    return f"{value} [{low}, {high}]"
 
 
 # --- grids ----------------------------------------------------------------------------------------

@@ -1,0 +1,231 @@
+"""Steering put to the test: whether moving a feature brings documents about what its label says.
+
+A trial has a query and five features of which one is moved, so that the query turns by a chosen angle. For
+each of the five the words of its label are looked for (BM25) in the ten best documents before and after: the
+judge names the feature whose words gained most. Chance is one in five. The judge reads texts, not
+activations; one that reads the activations of the same SAE would be circular. A label is made of words from
+documents that have the feature, so those documents are never among the results.
+Source: arXiv 2408.00657, section 5.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from sae_core import steer
+from sae_core.index import top
+from sae_core.labels import Interval
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from numpy.typing import NDArray
+
+    from sae_core.labels import Label
+    from sae_core.labels.scores import Predictor
+
+N_FEATURES = 5  # of which the judge names one
+N_RESULTS = 10
+CHANCE = 1 / N_FEATURES
+MAX_TRIES = 20  # draws of five features for a query, before it is left out
+Z_95 = 1.959964
+
+
+@dataclass(frozen=True)
+class Named:
+    """Directions with labels: the features of an SAE, or of what stands beside it."""
+
+    directions_ND: NDArray[np.float32]
+    labels: list[Label]
+
+    @property
+    def labelled(self) -> NDArray[np.int64]:
+        """Features that have a label of words."""
+        return np.flatnonzero([label.source != "none" and bool(label.text) for label in self.labels])
+
+
+@dataclass(frozen=True)
+class Library:
+    """The documents that can be found: unit vectors, and a predictor that reads their words."""
+
+    x_MD: NDArray[np.float32]
+    positions_M: NDArray[np.int64]  # their numbers in the collection
+    words: Predictor
+
+
+class Trial(NamedTuple):
+    """A query and five features; the first is moved."""
+
+    x_D: NDArray[np.float32]
+    own: int  # the query's position in the collection, -1 if it is no document
+    features: tuple[int, ...]
+    direction_D: NDArray[np.float32]  # along which the query moves, a unit vector
+
+
+class Outcome(NamedTuple):
+    """What the judge made of a trial."""
+
+    credit: float  # 1 for the right feature, a share where features gained alike
+    gain: float  # of the words of the moved feature's label in the results, mean BM25
+
+
+def strength_for(b: float, cosine: float) -> float | None:
+    """The a > 0 with cos(q, q + a d) = `cosine` for unit q and d with q . d = b; None if none has it.
+
+    cos = (1 + a b) / sqrt(1 + 2 a b + a^2), which is 1 / sqrt(1 + a^2) where d is orthogonal to q, and falls
+    towards b: a cosine below b cannot be reached.
+    """
+    if not b < cosine < 1:
+        return None
+    rest = 1 - cosine * cosine
+    square = b * b - cosine * cosine
+    if abs(square) < 1e-12:  # noqa: PLR2004 (b = -cosine: the quadratic is linear)
+        return -1 / (2 * b)
+    roots = math.sqrt(rest * rest * b * b - square * rest)
+    candidates = [(-b * rest + sign * roots) / square for sign in (-1, 1)]
+    fitting = [a for a in candidates if a > 0 and (1 + a * b) > 0]
+    return min(fitting) if fitting else None
+
+
+def check_geometry(
+    x_QD: NDArray[np.float32], directions_ND: NDArray[np.float32], seed: int = 0
+) -> dict[str, float]:
+    """The largest differences between steered queries and what their cosine should be.
+
+    "orthogonal": the part of a feature's direction that is orthogonal to the query, against 1/sqrt(1 + a^2);
+    "exact": the direction itself, against (1 + ab)/sqrt(1 + 2ab + a^2); "as if orthogonal": the direction
+    itself, against 1/sqrt(1 + a^2), the mean difference.
+    """
+    rng = np.random.default_rng((seed, 19))
+    found: dict[str, list[float]] = {"orthogonal": [], "exact": [], "as if orthogonal": []}
+    for x_D in x_QD:
+        d_D = directions_ND[int(rng.integers(len(directions_ND)))].astype(np.float64)
+        a = float(rng.choice((0.1, 0.5, 1.0, 2.0)))
+        b = float(x_D.astype(np.float64) @ d_D)
+        across_D = d_D - b * x_D
+        across_D /= max(float(np.linalg.norm(across_D)), 1e-12)
+        plain = 1 / math.sqrt(1 + a * a)
+        moved = _cosine_after(x_D, across_D, a)
+        found["orthogonal"].append(abs(moved - plain))
+        moved = _cosine_after(x_D, d_D, a)
+        found["exact"].append(abs(moved - (1 + a * b) / math.sqrt(1 + 2 * a * b + a * a)))
+        found["as if orthogonal"].append(abs(moved - plain))
+    return {
+        "orthogonal": max(found["orthogonal"], default=float("nan")),
+        "exact": max(found["exact"], default=float("nan")),
+        "as if orthogonal": float(np.mean(found["as if orthogonal"])),
+        "n": len(x_QD),
+    }
+
+
+def _cosine_after(x_D: NDArray[np.float32], d_D: NDArray[np.float64], a: float) -> float:
+    """By the steering that searches use."""
+    steered_D, _ = steer.move(x_D, {0: a}, d_D[None].astype(np.float32))
+    return float(x_D.astype(np.float64) @ steered_D)
+
+
+def draw_trials(
+    x_QD: NDArray[np.float32],
+    own_Q: Sequence[int],
+    named: Named,
+    cosines: Sequence[float],
+    active: Callable[[int], Sequence[int]],
+    *,
+    sign: int = 1,
+    seed: int = 0,
+) -> list[Trial]:
+    """A trial for each query that has five labelled features which can be turned to every one of `cosines`.
+
+    Upwards (`sign` 1) the features are those on which the query is silent; downwards those that it has.
+    `active` gives the features of a query.
+    """
+    rng = np.random.default_rng((seed, 23, sign + 1))
+    labelled = set(named.labelled.tolist())
+    trials = []
+    for at, x_D in enumerate(x_QD):
+        own = set(active(at))
+        pool = np.array(sorted(labelled & own if sign < 0 else labelled - own), dtype=np.int64)
+        for _ in range(MAX_TRIES if len(pool) >= N_FEATURES else 0):
+            features = tuple(rng.choice(pool, N_FEATURES, replace=False).tolist())
+            d_D = sign * named.directions_ND[features[0]]
+            texts = {named.labels[feature].text.casefold() for feature in features}
+            reaches = float(x_D @ d_D) < min(cosines, default=1.0)
+            if reaches and len(texts) == N_FEATURES:
+                trials.append(Trial(x_D, int(own_Q[at]), features, d_D))
+                break
+    return trials
+
+
+def judge(
+    trials: Sequence[Trial], named: Named, library: Library, moved: Sequence[NDArray[np.float32]]
+) -> list[Outcome]:
+    """What the judge makes of each trial when its query has become the unit vector `moved[i]`.
+
+    Whether words came or went is read from the trial: where the query moved against the feature, the words
+    that lost most are named.
+    """
+    texts: list[str] = []
+    documents: list[NDArray[np.int64]] = []
+    for trial, steered_D in zip(trials, moved, strict=True):
+        allowed_M = _allowed(trial, named, library)
+        for x_D in (trial.x_D, steered_D):
+            found = top(library.x_MD @ x_D, N_RESULTS, allowed_M).positions
+            documents += [library.positions_M[found]] * N_FEATURES
+            texts += [named.labels[feature].text for feature in trial.features]
+    said = [
+        float(values.mean()) if len(values) else 0.0 for values in library.words.predict(texts, documents)
+    ]
+    outcomes = []
+    for at, trial in enumerate(trials):
+        first = 2 * N_FEATURES * at
+        before, after = np.array(said[first : first + 2 * N_FEATURES]).reshape(2, N_FEATURES)
+        gains = after - before
+        direction = float(trial.direction_D @ named.directions_ND[trial.features[0]])
+        towards = gains if direction > 0 else -gains
+        best = np.isclose(towards, towards.max())
+        outcomes.append(Outcome(float(best[0] / best.sum()), float(gains[0])))
+    return outcomes
+
+
+def _allowed(trial: Trial, named: Named, library: Library) -> NDArray[np.bool_]:
+    """All documents but the query's own and those that the five labels were made from."""
+    made = [trial.own]
+    for feature in trial.features:
+        evidence = named.labels[feature].evidence
+        made += evidence.positives if evidence else []
+    return ~np.isin(library.positions_M, made)
+
+
+def turned(trial: Trial, cosine: float) -> NDArray[np.float32]:
+    """The trial's query, moved along its direction until the cosine with what it was is `cosine`."""
+    a = strength_for(float(trial.x_D @ trial.direction_D), cosine)
+    if a is None:
+        raise ValueError(f"a cosine of {cosine} cannot be reached along this direction")
+    steered_D, _ = steer.move(trial.x_D, {0: a}, trial.direction_D[None])
+    return steered_D
+
+
+def can_turn(trial: Trial, direction_D: NDArray[np.float32], cosine: float) -> bool:
+    """Whether the query reaches this cosine along another direction."""
+    return strength_for(float(trial.x_D @ direction_D), cosine) is not None
+
+
+def mean_interval(values: Sequence[float] | NDArray[np.floating[Any]]) -> Interval:
+    """A mean with its 95 % interval by the normal approximation; (0, 1) wide where there is one value."""
+    found = np.asarray(values, dtype=np.float64)
+    mean = float(found.mean())
+    if len(found) < 2:  # noqa: PLR2004 (a spread needs two)
+        return Interval(mean, mean - 1, mean + 1)
+    reach = Z_95 * float(found.std(ddof=1)) / math.sqrt(len(found))
+    return Interval(mean, mean - reach, mean + reach)
+
+
+def difference(ours: Sequence[float], others: Sequence[float]) -> Interval:
+    """The mean of `ours` less that of `others`, of independent trials, with its 95 % interval."""
+    a, b = mean_interval(ours), mean_interval(others)
+    reach = math.hypot(a.high - a.value, b.high - b.value)
+    return Interval(a.value - b.value, a.value - b.value - reach, a.value - b.value + reach)
