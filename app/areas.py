@@ -18,9 +18,9 @@ GAP = 1.5  # around each box of a treemap
 LINE = 1.25  # height of a line, in letters
 HEADER = 1.75  # height of the line that names a box with others in it, in letters
 LEAST_HOLDER = (110.0, 80.0)  # width and height from which a box shows those inside it
-LEAST_WIDTH = 3.0  # of a text, in letters
+LEAST_WIDTH = 2.6  # of a text, in letters
 MAX_LINES = 5
-MAX_COLUMN = 340.0  # width of a block of an icicle
+MIN_COLUMN, MAX_COLUMN = 150.0, 340.0  # width of a block of an icicle
 ELLIPSIS = "…"
 
 
@@ -209,9 +209,12 @@ def _shrunk(box: Box) -> Box:
 
 
 def icicle(rows: Sequence[TreeRow], width: float, height: float, letter: float) -> Icicle:
-    """Each row of a tree as a block: children to the right of their parent, each leaf `height` high."""
+    """Each row of a tree as a block: children to the right of their parent, each leaf `height` high.
+
+    The columns share the `width`; those of a deep tree go beyond it.
+    """
     n_columns = max((row.depth for row in rows), default=0) + 1
-    column = min(width / n_columns, MAX_COLUMN)
+    column = min(max(width / n_columns, MIN_COLUMN), MAX_COLUMN)
     depths = [row.depth for row in rows] + [0]
     firsts, n_leaves = list[int](), 0
     for depth, following in pairwise(depths):

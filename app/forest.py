@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 MAX_AREAS = 240  # boxes of a treemap; smaller ones could not be told apart
 N_CHILDREN = 8  # that a card names
-CHANCE = 0.05  # a p below it is above chance
+CHANCE = 0.05  # a p of at most that is above chance
 HUB_TONES = (1.0, 2.0, 4.0)  # R from which a box is darker
 
 _SCORE_TONES = {"strong": 3, "fair": 2, "weak": 1}
@@ -201,26 +201,25 @@ def _measure(name: str, meaning: str, value: float | None, null: Null | None) ->
     if shown is None or null is None:
         return Measure(name, meaning, shown, None, None, None, None)
     return Measure(
-        name, meaning, shown, finite(null.mean), finite(null.high), finite(null.p), null.p < CHANCE
+        name, meaning, shown, finite(null.mean), finite(null.high), finite(null.p), null.p <= CHANCE
     )
 
 
 def definition(config: FamilyConfig) -> str:
     """How families were found, in words."""
-    return {"paper": _paper}.get(config.algorithm, _paper)(config)
+    return {"paper": _by_roots, "lift": _by_homes, "nesting": _by_homes}[config.algorithm](config)
 
 
 def _guards(config: FamilyConfig) -> str:
-    most = f", neither fires on more than {config.max_density:.3g} of all documents"
-    dense = "" if config.max_density >= 1 else most
+    most = f", and neither fires on more than {config.max_density:.3g} of all documents"
     return (
-        f"they fire together on at least {config.min_together} documents, at least {config.min_lift:g} "
-        f"times as often as independent features would, and {config.min_z:g} standard deviations more "
-        f"often{dense}"
+        f"they fire together on at least {config.min_together} documents, at least {config.min_lift:g} times "
+        f"as often as independent features would and {config.min_z:g} standard deviations more often"
+        f"{'' if config.max_density >= 1 else most}"
     )
 
 
-def _paper(config: FamilyConfig) -> str:
+def _by_roots(config: FamilyConfig) -> str:
     edge = "P(denser fires | sparser fires)" if config.edge == "parent" else "P(sparser fires | denser fires)"
     return (
         f"Two features are joined when M = {edge} is at least {config.threshold:g} and {_guards(config)}. "
@@ -230,6 +229,22 @@ def _paper(config: FamilyConfig) -> str:
         f"{_sizes(config)} features are kept, and of two with Jaccard above {config.max_jaccard:g} the "
         "larger."
     )
+
+
+def _by_homes(config: FamilyConfig) -> str:
+    above = "a denser one" if config.algorithm == "lift" else "one of an earlier group of the nested SAE"
+    return (
+        f"Each feature hangs under {above} where P(parent fires | child fires) is at least "
+        f"{config.threshold:g} and {_guards(config)}; of several, under the one with the largest product of "
+        "that share and the logarithm of the lift. So it has one home, and links to others nearly as good. "
+        f"A branch that would make a family larger than {_most(config)} is a family of its own. "
+        f"Families of {_sizes(config)} features are kept in which some feature has at least "
+        f"{config.min_children} children; what is left over tries its next best parents."
+    )
+
+
+def _most(config: FamilyConfig) -> str:
+    return "any bound" if config.max_size >= MANY else f"{config.max_size} features"
 
 
 def _sizes(config: FamilyConfig) -> str:

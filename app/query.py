@@ -450,8 +450,8 @@ _USED_BY = {
         "n_iterations",
         "max_jaccard",
     ),
-    "lift": ("threshold", "min_size", "max_size", *_GUARDS),
-    "nesting": ("threshold", "min_size", "max_size", *_GUARDS),
+    "lift": ("threshold", "min_size", "max_size", *_GUARDS, "min_children"),
+    "nesting": ("threshold", "min_size", "max_size", *_GUARDS, "min_children"),
 }
 
 
