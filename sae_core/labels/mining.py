@@ -25,10 +25,11 @@ MAX_WORDS = 4  # hyphens join: "low-mass X-ray binary" has three
 MAX_TOKENS = 5
 DOCUMENTS_PER_BLOCK = 4096
 TITLE_WEIGHT = 1.5  # of a document that has the phrase in its title, against one that does not
-MIN_DOCUMENTS = 2  # of a common phrase
+MIN_DOCUMENTS = 3  # of a common phrase; and of an abbreviation with what it stands for
 N_READ = 50  # occurrences that tell how a phrase is written
 CONTAINED = 0.6  # a phrase that stands in a longer one on more than this share of its documents is a fragment
 FRAGMENT_COST = 0.5  # what one that always does loses of its readability
+ADDITION_COST = 0.15  # of an end that adds little
 MANY_LETTERS = 40
 SPELLED_OUT = 0.25  # share of an abbreviation's documents that have what it stands for
 
@@ -206,10 +207,11 @@ class Vocabulary:
     readability_V: NDArray[np.float64]  # 0..1, see `readability`
     place_P: NDArray[np.int32]  # of each phrase; -1 where it has none
 
-    def places(self, phrases: Phrases, documents: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Those that stand in some documents, ascending."""
-        found = np.unique(self.place_P[phrases.phrase_E[phrases.entries(documents)]])
-        return found[found >= 0].astype(np.int64)
+    def shares(self, phrases: Phrases, documents: NDArray[np.int64]) -> NDArray[np.float64]:
+        """The share of some documents that have each phrase, (V,)."""
+        found = self.place_P[phrases.phrase_E[phrases.entries(documents)]]
+        counts = np.bincount(found[found >= 0], minlength=len(self.texts))
+        return np.asarray(counts / max(len(documents), 1))
 
 
 def choose_vocabulary(phrases: Phrases, numbers: Iterable[int], size: int) -> Vocabulary:
@@ -227,10 +229,12 @@ def choose_vocabulary(phrases: Phrases, numbers: Iterable[int], size: int) -> Vo
     words = [phrases.words(number) for number in chosen.tolist()]
     n_documents_V = phrases.n_documents_P[chosen]
     readable = np.array([readability(text) for text in texts]) * _wholeness(words, n_documents_V)
+    readable *= _plainness(words, _optional(phrases, chosen))
     keys = [tuple(sorted(each)) for each in words]
     documents = np.searchsorted(phrases.document_ptr, np.arange(len(phrases.phrase_E)), side="right") - 1
     for short, long in _acronyms(texts, [documents[span] for span in spans]).items():
-        texts[short] = f"{texts[long]} ({texts[short]})"
+        abbreviation = texts[short] if texts[long].endswith("s") else texts[short].removesuffix("s")
+        texts[short] = f"{texts[long]} ({abbreviation})"
         keys[short], readable[short] = keys[long], readable[long]
     return Vocabulary(texts, keys, readable, place_P)
 
@@ -263,6 +267,23 @@ def _wholeness(words: Sequence[tuple[int, ...]], n_documents_V: NDArray[np.int32
                 if inner is not None:
                     share[inner] = max(share[inner], n_documents_V[at] / n_documents_V[inner])
     return np.asarray(1 - FRAGMENT_COST * ((share - CONTAINED) / (1 - CONTAINED)).clip(0, 1))
+
+
+def _optional(phrases: Phrases, numbers: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Whether the first and the last word of some phrases say little, (V, 2)."""
+    first = phrases.example_P[numbers]
+    ends = np.stack((first, first + phrases.length_P[numbers] - 1), axis=1)
+    return phrases.tokens.is_optional_W[phrases.tokens.word_T[ends]]
+
+
+def _plainness(words: Sequence[tuple[int, ...]], optional_V2: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Below 1 for phrases with an end that adds little to another phrase: "single scalar field"."""
+    known = set(words)
+    costs = [
+        (len(each) > 1) and ((begins and each[1:] in known) or (ends and each[:-1] in known))
+        for each, (begins, ends) in zip(words, optional_V2.tolist(), strict=True)
+    ]
+    return np.where(costs, 1 - ADDITION_COST, 1.0)
 
 
 def _acronyms(texts: Sequence[str], documents: Sequence[NDArray[np.int64]]) -> dict[int, int]:

@@ -2,16 +2,17 @@
 
 A vocabulary of phrases is chosen and embedded once for the whole corpus (`mining`). The candidates of a
 feature are those of its mined documents that stand out in them, and those whose own embedding activates the
-feature most. Each candidate is judged by up to four parts between 0 and 1:
+feature most. Each candidate is judged by parts between 0 and 1:
 
-    contrast     2 AUC - 1 of its words (BM25), mined documents against near misses and others
+    contrast     the share of mined documents that have the phrase, less that of near misses and others
+    wording      2 AUC - 1 of its words (BM25), mined documents against near misses and others
+    separation   2 AUC - 1 of its embedding's cosine, on the same documents
     activation   of the feature by the phrase's own embedding, over the feature's maximum
     specificity  the feature's share of all that the phrase's embedding activates
-    separation   2 AUC - 1 of its embedding's cosine, on the same documents as contrast
 
-    ranking = readability x mean of the parts
+    ranking = readability x mean of these parts
 
-Without an embedder contrast is the only part. The first few compete in a tournament (`scores`).
+Without an embedder there are the first two. The first few compete in a tournament (`scores`).
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ N_STANDING_OUT, N_ACTIVE = 24, 40  # candidates of a feature: by contrast, and b
 VOCABULARY = 30_000  # common phrases, besides those that stand out somewhere
 LATENTS_PER_BLOCK = 256
 N_KEPT = 8  # with the label
-MIN_RANKING = 0.2  # of a label; a feature whose best phrase has less is left unlabelled
+MIN_RANKING = 0.15  # of a label; a feature whose best phrase has less is left unlabelled
 ENTERS = 0.85  # share of the best ranking that a candidate needs to enter the tournament
 # When another feature has the phrase, a candidate of at least this share of its ranking replaces it: one
 # that says the phrase more exactly ("thermal photons"), or any other.
@@ -164,8 +165,9 @@ class _Judge:
             for column, latent in enumerate(block):
                 places = self._vocabulary.place_P[standing_out[latent]].astype(np.int64)
                 a_V = None if a_VB is None else a_VB[:, column]
+                shares_V = self._vocabulary.shares(self._phrases, splits[latent].mined.positives)
                 if a_V is not None:
-                    here = self._vocabulary.places(self._phrases, splits[latent].mined.positives)
+                    here = np.flatnonzero(shares_V)
                     most = here[np.argsort(-a_V[here], kind="stable")[:N_ACTIVE]]
                     places = np.union1d(places, most)
                 if len(places):
@@ -181,8 +183,11 @@ class _Judge:
     ) -> Choice:
         texts = [self._vocabulary.texts[place] for place in places]
         positives, negatives = split.mined.positives, split.mined.negatives
-        contrast = 2 * auc(self._words.compare(texts, positives), self._words.compare(texts, negatives)) - 1
-        columns = {"contrast": contrast}
+        shares = [
+            self._vocabulary.shares(self._phrases, documents)[places] for documents in (positives, negatives)
+        ]
+        wording = auc(self._words.compare(texts, positives), self._words.compare(texts, negatives))
+        columns = {"contrast": shares[0] - shares[1], "wording": 2 * wording - 1}
         if a_V is not None and self._meaning is not None:
             columns["activation"] = a_V[places] / self._table.max_N[latent]
             columns["specificity"] = a_V[places] / np.maximum(self._total_V[places], 1e-9)

@@ -31,7 +31,10 @@ LEANS_ALONE = 0.6  # the same, for a word that looks like an adjective: is no ph
 ADJECTIVES = ("al", "ic", "ive", "ous", "ary", "ar", "able", "ible", "less", "ing")  # endings
 TO = 0.2  # share in which "to" comes before: a verb, which begins and ends none
 FOLLOWS = 0.92  # share in which one comes before: begins none
+GOVERNS = 0.3  # share in which an article comes next: a verb, which has no place in a phrase
+ARTICLES = frozenset(("the", "a", "an", "its", "their", "our", "this", "these"))
 MAX_LETTERS = 30
+MAX_PATH = 80  # letters of a qualified name
 MAX_PREFIXES = 3
 LONG = 4  # letters, beyond which -ly and -ed are endings
 
@@ -214,7 +217,8 @@ class Tokens:
     document_ptr: NDArray[np.int64]  # (M + 1,)
     normal_W: NDArray[np.int32]  # the same number for "Galaxy", "galaxy" and "galaxies"
     shown_W: NDArray[np.int32]  # the word in its usual case
-    is_content_W: NDArray[np.bool_]  # no stop word, no number
+    is_content_W: NDArray[np.bool_]  # no stop word, no number, no verb
+    is_optional_W: NDArray[np.bool_]  # says little: "study", "large"
     may_begin_W: NDArray[np.bool_]
     may_end_W: NDArray[np.bool_]
     may_stand_inside_W: NDArray[np.bool_]
@@ -391,10 +395,11 @@ def _permissions(
     def which(claim: Callable[[str], bool]) -> NDArray[np.bool_]:
         return np.array([claim(word) for word in words], dtype=np.bool_)
 
-    fits = which(lambda word: len(word) <= MAX_LETTERS or "." in word)
+    fits = which(lambda word: len(word) <= (MAX_LETTERS if "." not in word else MAX_PATH))
     lettered = which(lambda word: any(map(str.isalpha, word)))
     content = fits & lettered & ~which(lambda word: word.lower() in STOP)
     habits = _habits(words, content, normal_W, word_T, gap_T)
+    content &= habits.governs <= GOVERNS
     leans, follows, is_verb = habits.leans > LEANS, habits.follows > FOLLOWS, habits.infinitive > TO
     long_enough = which(lambda word: len(word) > 1 or word.isupper())
     is_name = which(lambda word: word.isupper() or "." in word or "_" in word)
@@ -409,6 +414,7 @@ def _permissions(
     weak |= which(lambda word: word.lower().endswith(ADJECTIVES)) & (habits.leans > LEANS_ALONE)
     return {
         "is_content_W": content,
+        "is_optional_W": which(lambda word: word.lower() in HEADS or word.lower() in MODIFIERS),
         "may_begin_W": begin,
         "may_end_W": end,
         "may_stand_inside_W": fits & (content | ~lettered | which(lambda word: word.lower() in INSIDE)),
@@ -423,6 +429,7 @@ class _Habits:
     leans: NDArray[np.float64]  # a content word comes next
     follows: NDArray[np.float64]  # a content word comes before
     infinitive: NDArray[np.float64]  # "to" comes before
+    governs: NDArray[np.float64]  # an article comes next
 
 
 def _habits(
@@ -438,8 +445,15 @@ def _habits(
     is_to_W = np.array([word == "to" for word in words], dtype=np.bool_)
     joined = (gap_T[:-1] != BREAK) & is_content_W[word_T[:-1]] & is_content_W[word_T[1:]]
     after_to = (gap_T[:-1] != BREAK) & is_to_W[word_T[:-1]]
+    is_article_W = np.array([word in ARTICLES for word in words], dtype=np.bool_)
+    before_article = (gap_T[:-1] == SPACE) & is_article_W[word_T[1:]]
     shares = [
         np.where(seen >= MIN_SEEN, np.bincount(found, minlength=n) / np.maximum(seen, 1), 0)[normal_W]
-        for found in (normal_T[:-1][joined], normal_T[1:][joined], normal_T[1:][after_to])
+        for found in (
+            normal_T[:-1][joined],
+            normal_T[1:][joined],
+            normal_T[1:][after_to],
+            normal_T[:-1][before_article],
+        )
     ]
     return _Habits(*shares)
