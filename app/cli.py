@@ -1,6 +1,6 @@
 """The command line.
 
-`saefari demo | fetch | build | train | encode | merge | report | serve | doctor`.
+`saefari demo | fetch | build | train | encode | merge | label | report | serve | doctor`.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import socket
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from sae_core.build import Summary
     from sae_core.corpus import Corpus
     from sae_core.fit import Plan
+    from sae_core.labels.endpoint import Endpoint
+    from sae_core.relabel import Outcome, Relabelling
 
 
 class _Commands(typer.core.TyperGroup):
@@ -264,6 +267,66 @@ def merge(
 
 
 @app.command()
+def label(  # noqa: PLR0917 (one argument for each option)
+    collection: Annotated[str, typer.Argument(help="Name of a collection.")],
+    sae: Annotated[str, typer.Option("--sae", help="Which of its SAEs; default: the first.")] = "",
+    llm_base_url: Annotated[
+        str,
+        typer.Option("--llm-base-url", help="OpenAI-compatible endpoint, as http://localhost:11434/v1."),
+    ] = "",
+    llm_model: Annotated[str, typer.Option("--llm-model", help="The name of a model there.")] = "",
+    predictor: Annotated[
+        str,
+        typer.Option(
+            "--predictor",
+            help="What judges labels: embedding, bm25 or llm. Default: embedding, or bm25 where the "
+            "collection has no encoder.",
+        ),
+    ] = "",
+    only: Annotated[str, typer.Option("--only", help="Only these features: 12,99.")] = "",
+    limit: Annotated[
+        int | None, typer.Option("--limit", min=1, help="At most so many features, the commonest first.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what it would ask and cost.")] = False,  # noqa: FBT002
+    concurrency: Annotated[
+        int, typer.Option("--concurrency", min=1, max=256, help="Questions to the model at the same time.")
+    ] = 4,
+    price_in: Annotated[
+        float | None, typer.Option("--price-in", min=0, help="Price of a million tokens that are sent.")
+    ] = None,
+    price_out: Annotated[
+        float | None, typer.Option("--price-out", min=0, help="Price of a million tokens that come back.")
+    ] = None,
+    timeout: Annotated[
+        float, typer.Option("--timeout", min=0.1, max=3600, help="Seconds that one answer may take.")
+    ] = 120.0,
+    home: Home = None,
+    quiet: Quiet = False,  # noqa: FBT002
+) -> None:
+    """Label features again: by a language model, or without one by phrases. What was answered is kept.
+
+    The key of the endpoint, if it wants one, is read from the environment: SAEFARI_LLM_API_KEY.
+    """
+    from app.catalog import FILE_NAME, Catalog, rewrite_features
+    from sae_core.explorer import Explorer
+    from sae_core.relabel import RelabelConfig, Relabelling
+
+    settings = _settings(home)
+    endpoint = _endpoint(settings, llm_base_url, llm_model, concurrency, timeout)
+    chosen = tuple(latent for latent in _integers("--only", only) if latent is not None)
+    config = RelabelConfig(sae=sae, predictor=predictor, only=chosen, limit=limit)
+    explorer = Explorer.load(settings.collections / collection)
+    with closing(Catalog(explorer.path / FILE_NAME)) as catalog:
+        console = Console(quiet=quiet)
+        job = Relabelling(explorer, config, settings.home, console, catalog.documents, endpoint=endpoint)
+        _print_questions(job, price_in, price_out)
+        if dry_run:
+            return
+        outcome = job.run(lambda old, new, spaces: rewrite_features(old / FILE_NAME, new / FILE_NAME, spaces))
+    _print_outcome(outcome)
+
+
+@app.command()
 def serve(home: Home = None, host: Host = None, port: Port = None) -> None:
     """Serve every collection of the home folder."""
     _serve(_settings(home, host, port))
@@ -433,6 +496,62 @@ def _print_plan(plan: Plan, *, stability: bool) -> None:
     typer.echo(f"About {plan.memory / 2**20:,.0f} MiB of memory besides the rows, which stay on disk")
     twice = ", and as much again for the second seed (--no-stability leaves it out)" if stability else ""
     typer.echo(f"About {plan.seconds:,.0f} s by a probe of ten steps{twice}")
+
+
+def _endpoint(
+    settings: Settings, base_url: str, model: str, concurrency: int, timeout: float
+) -> Endpoint | None:
+    """Where the language model is; None if none is wanted."""
+    from sae_core.labels.endpoint import Endpoint
+
+    if not base_url and not model:
+        return None
+    if not (base_url and model):
+        what = f"--llm-{'model' if base_url else 'base-url'} is missing."
+        raise SaefariError(what, remedy="A language model is given by both --llm-base-url and --llm-model.")
+    key = settings.llm_api_key.get_secret_value().strip()
+    endpoint = Endpoint(base_url, model, key, concurrency, timeout)
+    if key and endpoint.url.startswith("http:") and not endpoint.is_local:
+        typer.echo(f"The key goes unencrypted to {endpoint.url}: the address is not https.", err=True)
+    return endpoint
+
+
+def _print_questions(job: Relabelling, price_in: float | None, price_out: float | None) -> None:
+    """What will be asked and what that costs, before it is."""
+    if job.model is None:
+        n = len(job.latents)
+        typer.echo(f"{job.space.name}: {n:,} features, judge: {job.predictor}. No language model is asked")
+        return
+    plan, endpoint = job.plan, job.model.endpoint
+    known = f"; {plan.n_known:,} answers are known already" if plan.n_known else ""
+    typer.echo(
+        f"{job.space.name}: {plan.n_features:,} features, judge: {job.predictor}. "
+        f"{plan.n_calls:,} calls to {endpoint.model} at {endpoint.base_url}{known}"
+    )
+    tokens = f"About {plan.tokens_in:,} tokens in and {plan.tokens_out:,} out"
+    if price_in is None or price_out is None:
+        typer.echo(f"{tokens}; --price-in and --price-out, for a million, say what they cost")
+    else:
+        typer.echo(f"{tokens}, cost about {plan.cost(price_in, price_out):,.2f}")
+
+
+def _print_outcome(outcome: Outcome) -> None:
+    for problem in outcome.problems:
+        typer.echo(problem, err=True)
+    sources = ", ".join(f"{n:,} by {source}" for source, n in outcome.sources.most_common())
+    n_labelled = outcome.n_features - outcome.n_failed
+    typer.echo(f"{n_labelled:,} features labelled: {sources}. {outcome.n_changed:,} labels are new")
+    if outcome.n_failed:
+        typer.echo(
+            f"{outcome.n_failed:,} features keep the label that they had, because an answer is missing. "
+            "The same command asks for these again."
+        )
+    if outcome.n_asked:
+        typer.echo(
+            f"{outcome.n_asked:,} calls answered; the endpoint counts {outcome.tokens_in:,} tokens in "
+            f"and {outcome.tokens_out:,} out"
+        )
+    typer.echo(f"Published: {outcome.folder}. A running server shows it after a restart.")
 
 
 def _print_summary(summary: Summary) -> None:

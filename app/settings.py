@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, field_validator
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 
@@ -44,6 +44,10 @@ class Settings(BaseSettings):
     )
     max_header_bytes: int = Field(
         default=32 * 1024, ge=1_024, description="The most bytes of headers that a request may have."
+    )
+    llm_api_key: SecretStr = Field(
+        default=SecretStr(""),
+        description="The key of the language model's endpoint, if it wants one; never written anywhere.",
     )
     reload_templates: bool = Field(
         default=False, description="Read templates again when they change; for people who work on them."

@@ -1,6 +1,6 @@
 """New labels for a collection that is built: by a language model, or its phrases made and scored again.
 
-    relabelling = Relabelling(collection, RelabelConfig(limit=100), home, console, read, endpoint=endpoint)
+    relabelling = Relabelling(explorer, RelabelConfig(limit=100), home, console, read, endpoint=endpoint)
     relabelling.plan                        # what it would cost
     relabelling.run(rewrite_catalogue)      # a new generation; the old one stays until it is complete
 
@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,7 +22,6 @@ import numpy as np
 from sae_core import artifact
 from sae_core.embed import Embedder, load_embedder
 from sae_core.errors import EmbeddingError, SaefariError
-from sae_core.explorer import Explorer, FeatureSet
 from sae_core.files import explain_write_errors, write_atomic
 from sae_core.labels import Candidate, Evidence, Former, Label, tidy
 from sae_core.labels.endpoint import Endpoint
@@ -43,9 +41,12 @@ from sae_core.labels.words import tokenise
 from sae_core.report import report_text
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from numpy.typing import NDArray
 
     from sae_core.corpus import Document
+    from sae_core.explorer import Explorer, FeatureSet
     from sae_core.fit import Console
 
 PREDICTORS = ("embedding", "bm25", "llm")
@@ -107,16 +108,18 @@ class _Case:
     latent: int
     split: Split
     old: Label
-    candidates: list[Candidate] = field(default_factory=list)  # in the order in which they compete
+    candidates: list[Candidate] = field(default_factory=list)  # those that compete first
+    n_entered: int = 0  # that compete
     evidence: dict[str, Evidence] = field(default_factory=dict)  # by the source of a candidate
+    settled: Label | None = None  # where there is nothing to compete about
 
 
 class Relabelling:
-    """One collection whose labels are made again. Holds the generation that was served when it began."""
+    """The labels of one SAE of a collection, made again."""
 
     def __init__(
         self,
-        collection: Path,
+        explorer: Explorer,
         config: RelabelConfig,
         home: Path,
         console: Console,
@@ -125,9 +128,9 @@ class Relabelling:
         endpoint: Endpoint | None = None,
     ) -> None:
         """`read` gives documents by position. SaefariError for what cannot be done, before anything is."""
-        self.collection, self.config, self.console, self._read = collection, config, console, read
-        self.explorer = Explorer.load(collection)
-        self.space: FeatureSet = self.explorer.get_sae(config.sae or next(iter(self.explorer.saes)))
+        self.explorer, self.config, self.console, self._read = explorer, config, console, read
+        self.collection = home / "collections" / explorer.name
+        self.space = explorer.get_sae(config.sae or next(iter(explorer.saes)))
         self.model = None if endpoint is None else LanguageModel(endpoint, home / "cache" / "llm")
         self._check_predictor()
         self.latents = self._choose()
@@ -259,27 +262,30 @@ class Relabelling:
         )  # fmt: skip
         for latent in self.latents:
             old, new = self.space.labels[latent], fresh[latent]
-            names = [each for each in old.candidates if each.source.startswith(LLM_SOURCE)]
+            names = [each for each in old.candidates if each.source.startswith(LLM_SOURCE)][:N_ENTERED]
+            phrases = [each for each in new.candidates if each.chosen_by is not None] or new.candidates[:1]
+            phrases = phrases if new.source != "none" else []
             # Where there are too few documents to choose by, the first candidate is taken: what leads now.
-            first = names if old.source.startswith(LLM_SOURCE) else []
+            both = [*names, *phrases] if old.source.startswith(LLM_SOURCE) else [*phrases, *names]
             evidence = {new.source: new.evidence} if new.evidence else {}
-            candidates = _distinct([*first, *new.candidates[: N_ENTERED - 1], *names, *new.candidates])
-            yield _Case(latent, self._split(latent), old, candidates, evidence)
+            case = _Case(latent, self._split(latent), old, evidence=evidence)
+            is_settled = not both or not (names or self.config.predictor)
+            yield replace(case, settled=new) if is_settled else _enter(case, both, new.candidates)
 
     def _judge(
         self, cases: Sequence[_Case], judges: tuple[Predictor, list[Predictor]], outcome: Outcome
     ) -> dict[int, Label]:
         """The label of each feature by the tournament; none where an answer of the judge is missing."""
-        labels: dict[int, Label] = {}
-        for start in range(0, len(cases), FEATURES_PER_BLOCK):
-            block = cases[start : start + FEATURES_PER_BLOCK]
+        found = [(case, case.settled) for case in cases if case.settled is not None]
+        open_ = [case for case in cases if case.settled is None]
+        for start in range(0, len(open_), FEATURES_PER_BLOCK):
+            block = open_[start : start + FEATURES_PER_BLOCK]
             candidates, splits = [case.candidates for case in block], [case.split for case in block]
-            held = hold_tournament(candidates, splits, *judges)
-            for case, label in zip(block, held, strict=True):
-                if self._is_judged(case.split):
-                    labels[case.latent] = _succeed(case, label)
-                    outcome.sources[label.source] += 1
-                    outcome.n_changed += label.text != case.old.text
+            held = hold_tournament(candidates, splits, *judges, entered=[case.n_entered for case in block])
+            found += [pair for pair in zip(block, held, strict=True) if self._is_judged(pair[0].split)]
+        labels = {case.latent: _succeed(case, label) for case, label in found}
+        outcome.sources.update(label.source for label in labels.values())
+        outcome.n_changed = sum(label.text != case.old.text for case, label in found)
         return labels
 
     def _is_judged(self, split: Split) -> bool:
@@ -362,12 +368,15 @@ def _named(case: _Case, answer: Answer, source: str) -> _Case:
     """With the model's names first; what the feature had competes behind them."""
     names = [Candidate(text, source) for text in answer.value.labels]
     evidence = replace(case.evidence[""], reasoning=answer.value.reasoning, made=answer.made)
-    return replace(case, candidates=_distinct([*names, *case.old.candidates]), evidence={source: evidence})
+    # Of the others only what has named the feature: a phrase that has not may be another feature's name.
+    before = {case.old.text, *(former.text for former in case.old.history)}
+    entered = [*names, *(each for each in case.old.candidates if each.text in before)]
+    return _enter(replace(case, evidence={source: evidence}), entered[:N_ENTERED], case.old.candidates)
 
 
 def _predictions(case: _Case, predictor: LLMPredictor, model: LanguageModel) -> list[Question]:
     """What the predictor is asked about a case that has its candidates."""
-    texts = [candidate.text for candidate in case.candidates[:N_ENTERED]]
+    texts = [candidate.text for candidate in case.candidates[: case.n_entered]]
     choosing = [question for text in texts for question in _choosing(case, text, predictor)]
     # One candidate will be scored: if the cache knows the scores of one, that one.
     scoring = [_scoring(case, text, predictor) for text in texts]
@@ -402,12 +411,13 @@ def _has_choice(case: _Case) -> bool:
     return min(len(case.split.choosing.positives), len(case.split.choosing.negatives)) >= MIN_SCORED
 
 
-def _distinct(candidates: Sequence[Candidate]) -> list[Candidate]:
-    """Without repetitions, and without the results of former tournaments."""
+def _enter(case: _Case, entered: Sequence[Candidate], others: Sequence[Candidate]) -> _Case:
+    """With these candidates in the tournament and the others behind them, none of them twice."""
     kept: dict[str, Candidate] = {}
-    for candidate in candidates:
+    for candidate in (*entered, *others):
         kept.setdefault(candidate.text.casefold(), replace(candidate, chosen_by=None))
-    return list(kept.values())[:N_KEPT]
+    n_entered = len({candidate.text.casefold() for candidate in entered})
+    return replace(case, candidates=list(kept.values())[:N_KEPT], n_entered=n_entered)
 
 
 def _succeed(case: _Case, label: Label) -> Label:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
 from fastapi.testclient import TestClient
 
-from tests.app.served import Planted, serve
+from app import cli
+from tests.app.served import Planted, Run, serve
 from tests.planted import load_planted, planted_collection
 
 
@@ -20,6 +22,24 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> Planted:
     planted_collection(home, n=600, steps=500, ks=(4,))
     torch.set_num_threads(n_threads)
     return Planted(home, load_planted(home))
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run `saefari` with these words; status, standard output, standard error."""
+
+    def run_command(*words: str | Path) -> tuple[int, str, str]:
+        monkeypatch.setattr("sys.argv", ["saefari", *map(str, words)])
+        try:
+            cli.main()
+            status = 0
+        except SystemExit as end:
+            status = int(end.code or 0)
+        printed = capsys.readouterr()
+        assert "Traceback" not in printed.err
+        return status, printed.out, printed.err
+
+    return run_command
 
 
 @pytest.fixture(scope="session")

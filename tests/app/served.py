@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from app.settings import Settings
 from sae_core.explorer import Explorer, FeatureSet
 from sae_core.labels import Candidate
 from tests.planted import WORDS
+
+Run = Callable[..., tuple[int, str, str]]
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import socket
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,26 +13,7 @@ import pytest
 from app import cli
 from sae_core import artifact
 from tests import planted as truth
-
-Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run `saefari` with these words; status, standard output, standard error."""
-
-    def run_command(*words: str | Path) -> tuple[int, str, str]:
-        monkeypatch.setattr("sys.argv", ["saefari", *map(str, words)])
-        try:
-            cli.main()
-            status = 0
-        except SystemExit as end:
-            status = int(end.code or 0)
-        printed = capsys.readouterr()
-        assert "Traceback" not in printed.err
-        return status, printed.out, printed.err
-
-    return run_command
+from tests.app.served import Run
 
 
 def write_corpus(folder: Path, n: int = 120) -> Path:
