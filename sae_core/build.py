@@ -22,7 +22,7 @@ from sae_core.corpus import write_rejected
 from sae_core.embed import Embedder, embed_corpus, load_embedder
 from sae_core.errors import EmbeddingError, TrainingError
 from sae_core.explorer import FeatureSet
-from sae_core.families import coactivate, grow
+from sae_core.families import coactivate, default_config, grow
 from sae_core.features import describe
 from sae_core.files import explain_write_errors, write_atomic
 from sae_core.fit import SECOND_SEED, run_scores, run_stage, split, versions
@@ -247,7 +247,8 @@ class _Build:
             table = describe(sae, codes, x_MD, report)
         with self._stage("Families"):
             coactivation = coactivate(codes)
-            forest = grow(coactivation, levels_N=sae.levels_N())
+            levels_N = sae.levels_N()
+            forest = grow(coactivation, default_config(levels_N), levels_N)
         with self._stage("Labels") as report:
             labels = label_features(
                 self.corpus.documents, codes, table, sae, x_MD, embedder, self.config.seed, report

@@ -42,10 +42,16 @@ __all__ = [
     "Link",
     "Null",
     "coactivate",
+    "default_config",
     "grow",
     "is_quick",
     "load_coactivation",
 ]
+
+
+def default_config(levels_N: NDArray[np.int64] | None) -> FamilyConfig:
+    """What a build uses: the nesting where there is one, else "lift". Why: docs/decisions.md."""
+    return DEFAULT if levels_N is None else FamilyConfig(algorithm="nesting")
 
 
 def grow(

@@ -195,5 +195,5 @@ class _Places:
     ) -> NDArray[np.float64]:
         """lift(a, b) max(f_i, f_j) / M, at most 1, where a and b take places with the larger count given."""
         together = self._coactivation.look_up(a, b)
-        shares = together * larger / (self._counts_N[a].astype(np.float64) * self._counts_N[b])
-        return np.minimum(shares, 1)
+        counts = self._counts_N[a].astype(np.float64) * self._counts_N[b]
+        return np.minimum(together * larger / np.maximum(counts, 1), 1)

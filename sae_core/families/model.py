@@ -13,9 +13,9 @@ EDGES = ("parent", "child")
 NO_PARENT = -1
 OWN: Any = None  # stands for the default of the algorithm
 DEFAULTS: dict[str, dict[str, float]] = {
-    "paper": {"threshold": 0.1, "min_lift": 2.0, "min_z": 4.0, "max_size": 1_000_000},
-    "lift": {"threshold": 0.2, "min_lift": 1.2, "min_z": 3.0, "max_size": 40},
-    "nesting": {"threshold": 0.2, "min_lift": 1.2, "min_z": 3.0, "max_size": 40},
+    "paper": {"threshold": 0.1, "min_lift": 2.0, "min_z": 4.0, "max_density": 1.0, "max_size": 1_000_000},
+    "lift": {"threshold": 0.2, "min_lift": 1.2, "min_z": 3.0, "max_density": 0.5, "max_size": 40},
+    "nesting": {"threshold": 0.2, "min_lift": 1.2, "min_z": 3.0, "max_density": 0.5, "max_size": 40},
 }
 
 _SHARES = ("threshold", "max_jaccard", "max_density")
@@ -29,16 +29,17 @@ class FamilyConfig:
 
     `edge` is the conditional that an edge must have, and by which the paper's forest chooses: "parent" is
     P(denser fires | sparser fires) = C_ij / min(f_i, f_j), the larger of the two conditionals; "child" is
-    P(sparser fires | denser fires) = C_ij / max(f_i, f_j), the smaller.
+    P(sparser fires | denser fires) = C_ij / max(f_i, f_j), the smaller. The algorithms "lift" and "nesting"
+    weigh edges otherwise (see `homes`); there the threshold holds for P(parent fires | child fires).
     """
 
-    algorithm: str = "paper"
+    algorithm: str = "lift"
     edge: str = "parent"
     threshold: float = OWN  # edges need a conditional of at least this
     min_together: int = 5  # ... seen on at least this many documents
     min_lift: float = OWN  # ... this many times as often as independent latents would
     min_z: float = OWN  # ... and this many standard deviations (of a Poisson count) more often
-    max_density: float = 1.0  # latents that fire on a larger share of the documents have no edges
+    max_density: float = OWN  # latents that fire on a larger share of the documents have no edges
     n_iterations: int = 3  # of the paper's algorithm
     min_children: int = 3  # of a root: "more than two"
     min_size: int = 4  # members, root included: "more than three"
@@ -63,6 +64,9 @@ class FamilyConfig:
             if not getattr(self, name) >= 0:
                 what = f"Families: {name} is {getattr(self, name)}, but it is not negative."
                 raise SaefariError(what, remedy="Choose 0 (no limit) or more.")
+        if self.max_size < self.min_size:
+            what = f"Families: max_size is {self.max_size} and min_size {self.min_size}, so none can be kept."
+            raise SaefariError(what, remedy="Choose max_size >= min_size.")
 
 
 def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:

@@ -1,8 +1,8 @@
-"""Families on codes whose co-activations are counted by hand, and on codes with planted families."""
+"""The paper's families, on codes whose co-activations are counted by hand and on planted families."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from sae_core.codes import Codes, make_codes
 from sae_core.errors import SaefariError
-from sae_core.families import DEFAULT, Family, FamilyConfig, coactivate, grow
+from sae_core.families import Family, FamilyConfig, coactivate, grow
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -27,19 +27,19 @@ def codes_of(fires: Mapping[int, Iterable[int]], *, n_latents: int, n_documents:
     return make_codes(rows, latents, ones, n_documents=n_documents, n_latents=n_latents)
 
 
-def grow_families(codes: Codes, config: FamilyConfig = DEFAULT) -> list[Family]:
+PAPER = FamilyConfig(algorithm="paper")
+
+
+def paper(**options: Any) -> FamilyConfig:
+    return FamilyConfig(algorithm="paper", **options)
+
+
+def grow_families(codes: Codes, config: FamilyConfig = PAPER) -> list[Family]:
     return grow(coactivate(codes), config).families
 
 
 def by_id(families: list[Family]) -> dict[int, Family]:
     return {family.id: family for family in families}
-
-
-def test_coactivation_counts_the_documents_of_each_pair_once() -> None:
-    codes = codes_of({0: [1, 2, 3], 1: [3, 4], 3: [9]}, n_latents=4)
-    counted = coactivate(codes)
-    assert counted.matrix().toarray().tolist() == [[0, 1, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]]
-    assert counted.codes.counts().tolist() == [3, 2, 0, 1]
 
 
 def test_an_edge_is_the_share_of_the_sparser_that_the_denser_shares() -> None:
@@ -69,7 +69,7 @@ def test_a_child_inside_several_hangs_under_the_closest() -> None:
 
 def test_of_equally_dense_latents_the_lower_index_is_the_parent() -> None:
     fires = {latent: range(latent, latent + 20) for latent in (1, 2, 3, 4)}
-    config = FamilyConfig(n_iterations=1, min_children=1, min_size=2, max_jaccard=1)
+    config = paper(n_iterations=1, min_children=1, min_size=2, max_jaccard=1)
     for family in grow_families(codes_of(fires, n_latents=5), config):
         for member, parent in zip(family.members[1:], family.parents[1:], strict=True):
             assert parent < member
@@ -100,8 +100,8 @@ def test_of_two_families_that_overlap_too_much_the_smaller_is_dropped() -> None:
     fires[1] = range(210)
     fires[8] = range(300, 340)
     codes = codes_of(fires, n_latents=9)
-    dropping = grow_families(codes, FamilyConfig(max_jaccard=0.6, min_children=3, n_iterations=1))
-    keeping = grow_families(codes, FamilyConfig(max_jaccard=0.8, min_children=3, n_iterations=1))
+    dropping = grow_families(codes, paper(max_jaccard=0.6, min_children=3, n_iterations=1))
+    keeping = grow_families(codes, paper(max_jaccard=0.8, min_children=3, n_iterations=1))
     assert [len(family.members) for family in keeping] == [9, 6]
     assert [len(family.members) for family in dropping] == [9]
 
@@ -111,8 +111,8 @@ def test_deleting_a_root_lets_the_next_family_appear() -> None:
     fires: dict[int, Iterable[int]] = {0: range(90), 1: [*range(80), *range(500, 530)]}
     fires |= {2: range(30), 3: range(30, 60), 4: range(60, 90)}
     codes = codes_of(fires, n_latents=5)
-    once = grow_families(codes, FamilyConfig(n_iterations=1, max_jaccard=1))
-    thrice = grow_families(codes, FamilyConfig(n_iterations=3, max_jaccard=1))
+    once = grow_families(codes, paper(n_iterations=1, max_jaccard=1))
+    thrice = grow_families(codes, paper(n_iterations=3, max_jaccard=1))
     assert {family.id for family in once} < {family.id for family in thrice} == {0, 1}
 
 
@@ -120,7 +120,7 @@ def test_a_latent_that_fires_everywhere_is_nobodys_parent() -> None:
     fires: dict[int, Iterable[int]] = {0: range(N_DOCUMENTS)}
     fires |= {1 + at: range(50 * at, 50 * at + 50) for at in range(10)}
     assert grow_families(codes_of(fires, n_latents=11)) == []
-    junk = grow_families(codes_of(fires, n_latents=11), FamilyConfig(min_lift=0, min_z=0))
+    junk = grow_families(codes_of(fires, n_latents=11), paper(min_lift=0, min_z=0))
     assert [family.id for family in junk] == [0]
 
 
@@ -129,7 +129,7 @@ def test_a_handful_of_documents_makes_no_edge() -> None:
     fires |= {1 + child: range(4 * child, 4 * child + 4) for child in range(5)}
     codes = codes_of(fires, n_latents=6)
     assert grow_families(codes) == []
-    assert len(grow_families(codes, FamilyConfig(min_together=4))) == 1
+    assert len(grow_families(codes, paper(min_together=4))) == 1
 
 
 def test_measures_of_a_family_counted_by_hand() -> None:
@@ -235,9 +235,7 @@ def test_laws_of_every_family(seed: int, min_children: int, max_jaccard: float) 
     rng = np.random.default_rng(seed)
     fires = {latent: np.flatnonzero(rng.random(80) < rng.random() * 0.5).tolist() for latent in range(25)}
     codes = codes_of(fires, n_latents=25, n_documents=80)
-    config = FamilyConfig(
-        min_children=min_children, max_jaccard=max_jaccard, min_lift=0, min_z=0, min_together=1
-    )
+    config = paper(min_children=min_children, max_jaccard=max_jaccard, min_lift=0, min_z=0, min_together=1)
     families = grow_families(codes, config)
     counts = codes.counts()
     assert len({family.id for family in families}) == len(families)
@@ -264,4 +262,4 @@ def test_laws_of_every_family(seed: int, min_children: int, max_jaccard: float) 
 )
 def test_an_impossible_setting_is_named(field: str, value: float) -> None:
     with pytest.raises(SaefariError, match=field):
-        FamilyConfig(**{field: value})  # type: ignore[arg-type]
+        paper(**{field: value})
