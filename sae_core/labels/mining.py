@@ -131,7 +131,7 @@ def _runs(
     begins = tokens.may_begin_W[word] | (hyphen & np.append(content[1:], False))
     ends = tokens.may_end_W[word] | (after_hyphen & np.concatenate(([False], content[:-1])))
     begins &= ~after_hyphen  # no phrase cuts a compound in two
-    ends &= ~hyphen
+    ends &= ~hyphen & ~tokens.leans_T[start:stop]
     inside = tokens.may_stand_inside_W[word] | hyphen | after_hyphen
     weight = _scatter(tokens.normal_W[word])
 

@@ -46,7 +46,7 @@ VOCABULARY = 30_000  # common phrases, besides those that stand out somewhere
 LATENTS_PER_BLOCK = 256
 N_KEPT = 8  # with the label
 MIN_RANKING = 0.15  # of a label; a feature whose best phrase has less is left unlabelled
-ENTERS = 0.85  # share of the best ranking that a candidate needs to enter the tournament
+ENTERS = 0.9  # share of the best ranking that a candidate needs to enter the tournament
 # When another feature has the phrase, a candidate of at least this share of its ranking replaces it: one
 # that says the phrase more exactly ("thermal photons"), or any other.
 EXACTER, STAND_IN = 0.6, 0.75
@@ -258,8 +258,8 @@ def _first_free(choice: Choice, taken: set[tuple[int, ...]]) -> tuple[Candidate,
         if at == 0 or choice.ranking(at) >= share * best:
             return choice.candidates[at], choice.keys[at], at
     for at in free:
-        key = tuple(sorted({*choice.keys[0], *choice.keys[at]}))
-        if len(key) > len(whole) and key not in taken and not set(choice.keys[at]) < whole:
+        key = tuple(sorted((*choice.keys[0], *choice.keys[at])))
+        if key not in taken and whole.isdisjoint(choice.keys[at]):
             text = f"{choice.candidates[0].text}, {choice.candidates[at].text}"
             return replace(choice.candidates[0], text=text), key, len(choice.keys)
     return choice.candidates[0], choice.keys[0], len(choice.keys)

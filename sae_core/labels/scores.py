@@ -29,6 +29,9 @@ N_RANDOM = 15  # silent documents, besides as many near misses
 MIN_SCORED = 5  # positives, and negatives, below which there is no score
 MIN_TO_CHOOSE = 24  # documents of a feature from which on a third of them is kept to choose by
 N_ENTERED = 4  # candidates of a feature in its tournament
+WINS_BY = (
+    0.03  # AUC by which a candidate has to beat the first; half a standard error with 30 and 30 documents
+)
 Z_95 = 1.959964
 BISECTIONS = 40
 
@@ -244,9 +247,9 @@ def hold_tournament(
     """A label for each feature: of its first candidates the best on the choosing documents.
 
     `candidates` come best first; the first N_ENTERED, or as many as `entered` says, compete by the mean AUC
-    of the `judges` (if there are none, of `predictor`), a tie goes to the earlier. Where there are no
-    documents to choose by, the first is taken. Scores are those on held-out documents, by `predictor` and
-    by the `others`. No held-out document is predicted before all is chosen.
+    of the `judges` (if there are none, of `predictor`). The best wins, unless it beats the first by less
+    than WINS_BY. Where there are no documents to choose by, the first is taken. Scores are those on held-out
+    documents, by `predictor` and by the `others`. No held-out document is predicted before all is chosen.
     """
     limits = [N_ENTERED] * len(splits) if entered is None else entered
     chosen = [list(found) for found in candidates]
@@ -293,8 +296,14 @@ def _choose(
             found[i] += float(auc(values[:n], values[n:])) / len(judges)
     for (at, place), value in zip(pairs, found.tolist(), strict=True):
         candidates[at][place] = replace(candidates[at][place], chosen_by=value)
-    for ranked in candidates:  # stable: a tie goes to the earlier
-        ranked.sort(key=lambda each: 1.0 if each.chosen_by is None else -each.chosen_by)
+    for ranked in candidates:
+        first = ranked[:1]
+        ranked.sort(key=lambda each: _place(each, WINS_BY if [each] == first else 0))
+
+
+def _place(candidate: Candidate, bonus: float) -> float:
+    """Falls with the AUC; behind all of these where there is none."""
+    return 1.0 if candidate.chosen_by is None else -candidate.chosen_by - bonus
 
 
 def _scores(

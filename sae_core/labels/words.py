@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 SPACE, HYPHEN, BREAK = 0, 1, 2  # what stands after a token
 MIN_SEEN = 8  # occurrences of a word before its habits count
 LEANS = 0.85  # share of occurrences in which a content word comes next: ends no phrase
+LEANS_COMPOUND = 0.75  # the same, for two words that a hyphen joins: "multi-task", "graph-based"
 LEANS_ALONE = 0.6  # the same, for a word that looks like an adjective: is no phrase
 ADJECTIVES = ("al", "ic", "ive", "ous", "ary", "ar", "able", "ible", "less", "ing")  # endings
 TO = 0.2  # share in which "to" comes before: a verb, which begins and ends none
@@ -41,6 +42,8 @@ LONG = 4  # letters, beyond which -ly and -ed are endings
 # Function words, and words that texts about research or about code use whatever their subject.
 # A phrase neither begins nor ends with one.
 _STOP = """
+arise arises combines emerge emerges inferior lie lies relies struggle struggles suffer suffers superior
+surpass surpasses
 a ability able about above abstract according account accounts accurate achieve achieved achieves achieving
 acquired across actual actually adapting add added addition additional additionally address addressed
 addresses addressing adopt adopted advance advances advantage affect affected after again against agree
@@ -214,6 +217,7 @@ class Tokens:
     word_T: NDArray[np.int32]
     gap_T: NDArray[np.uint8]  # after the token
     is_title_T: NDArray[np.bool_]
+    leans_T: NDArray[np.bool_]  # the end of a compound that nearly always leans on the next word
     document_ptr: NDArray[np.int64]  # (M + 1,)
     normal_W: NDArray[np.int32]  # the same number for "Galaxy", "galaxy" and "galaxies"
     shown_W: NDArray[np.int32]  # the word in its usual case
@@ -270,15 +274,17 @@ def tokenise(documents: Sequence[Document]) -> Tokens:
     is_title_T = np.array(titles, dtype=np.bool_)
     words = list(numbers)
     normal_W = _normal_forms(words)
+    permissions = _permissions(words, normal_W, word_T, gap_T)
     return Tokens(
         words=words,
         word_T=word_T,
         gap_T=gap_T,
         is_title_T=is_title_T,
+        leans_T=_leaning_compounds(normal_W[word_T], gap_T, permissions["is_content_W"][word_T]),
         document_ptr=np.array(pointers, dtype=np.int64),
         normal_W=normal_W,
         shown_W=_usual_case(words, word_T, gap_T, is_title_T),
-        **_permissions(words, normal_W, word_T, gap_T),
+        **permissions,
     )
 
 
@@ -420,6 +426,20 @@ def _permissions(
         "may_stand_inside_W": fits & (content | ~lettered | which(lambda word: word.lower() in INSIDE)),
         "may_stand_alone_W": begin & end & ~weak & ~number,
     }
+
+
+def _leaning_compounds(
+    normal_T: NDArray[np.int32], gap_T: NDArray[np.uint8], is_content_T: NDArray[np.bool_]
+) -> NDArray[np.bool_]:
+    """Which tokens end a compound that ends no phrase, (T,)."""
+    leans_T = np.zeros(len(normal_T), dtype=np.bool_)
+    ends = 1 + np.flatnonzero((gap_T[:-1] == HYPHEN) & (gap_T[1:] != HYPHEN))
+    pairs = normal_T[ends - 1].astype(np.int64) << 32 | normal_T[ends]
+    _, which, counts = np.unique(pairs, return_inverse=True, return_counts=True)
+    followed = (gap_T[ends] == SPACE) & np.append(is_content_T[1:], False)[ends]
+    share = np.bincount(which, weights=followed, minlength=len(counts)) / np.maximum(counts, 1)
+    leans_T[ends] = ((share > LEANS_COMPOUND) & (counts >= MIN_SEEN))[which]
+    return leans_T
 
 
 @dataclass(frozen=True)
