@@ -95,6 +95,10 @@ MaxSilence = Annotated[
 CheckpointSeconds = Annotated[
     float, typer.Option("--checkpoint-seconds", min=0, help="Seconds between two checkpoints.")
 ]
+LLMBaseURL = Annotated[
+    str, typer.Option("--llm-base-url", help="OpenAI-compatible endpoint, as http://localhost:11434/v1.")
+]
+LLMModel = Annotated[str, typer.Option("--llm-model", help="The name of a model there.")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
 
 DEMO = "demo"
@@ -270,11 +274,8 @@ def merge(
 def label(  # noqa: PLR0917 (one argument for each option)
     collection: Annotated[str, typer.Argument(help="Name of a collection.")],
     sae: Annotated[str, typer.Option("--sae", help="Which of its SAEs; default: the first.")] = "",
-    llm_base_url: Annotated[
-        str,
-        typer.Option("--llm-base-url", help="OpenAI-compatible endpoint, as http://localhost:11434/v1."),
-    ] = "",
-    llm_model: Annotated[str, typer.Option("--llm-model", help="The name of a model there.")] = "",
+    llm_base_url: LLMBaseURL = "",
+    llm_model: LLMModel = "",
     predictor: Annotated[
         str,
         typer.Option(
@@ -333,14 +334,55 @@ def serve(home: Home = None, host: Host = None, port: Port = None) -> None:
 
 
 @app.command()
-def report(
-    collection: Annotated[str, typer.Argument(help="Name of a collection.")], home: Home = None
+def report(  # noqa: PLR0917 (one argument for each option)
+    collection: Annotated[str, typer.Argument(help="Name of a collection.")],
+    sae: Annotated[str, typer.Option("--sae", help="Which of its SAEs; default: the first.")] = "",
+    grid: Annotated[
+        Path | None,
+        typer.Option("--grid", help="A finished `saefari train --grid`; default: one is trained, 3 k x 3 n."),
+    ] = None,
+    sizes: Annotated[
+        tuple[str, str] | None,
+        typer.Option("--sizes", metavar="k=8,16,32 n=512,1024,2048", help="Of the grid that is trained."),
+    ] = None,
+    steps: Steps = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder for report.md, report.json and the work.")
+    ] = None,
+    llm_base_url: LLMBaseURL = "",
+    llm_model: LLMModel = "",
+    show: Annotated[bool, typer.Option("--show", help="Only print the reports that are there.")] = False,  # noqa: FBT002
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what it would take.")] = False,  # noqa: FBT002
+    seed: Seed = 0,
+    home: Home = None,
+    quiet: Quiet = False,  # noqa: FBT002
 ) -> None:
-    """Print the report of a collection."""
-    from sae_core import artifact
+    """Check the paper's ten claims on a collection. Interrupted, the same command goes on where it was."""
+    from app import reporting
+    from sae_core.grid import GridSizes
 
-    folder = artifact.current(_settings(home).collections / collection)
+    settings = _settings(home)
+    if show:
+        typer.echo(reporting.stored_text(settings, collection))
+        return
+    options = reporting.ReportOptions(
+        sae=sae,
+        grid=grid,
+        sizes=None if sizes is None else GridSizes.parse(sizes),
+        steps=steps,
+        out=out,
+        endpoint=_endpoint(settings, llm_base_url, llm_model, 4, 120.0),
+        seed=seed,
+    )
+    if dry_run:
+        reporting.plan_report(settings, collection, options, Console(quiet=quiet), typer.echo)
+        return
+    folder = reporting.make_report(settings, collection, options, Console(quiet=quiet), typer.echo)
     typer.echo((folder / "report.md").read_text(encoding="utf-8"))
+    typer.echo(
+        f"Written: {folder / 'report.md'} and {folder / 'report.json'}; published with the collection."
+    )
+    typer.echo("A running server shows it on the scorecard after a restart.")
 
 
 @app.command()
@@ -528,11 +570,16 @@ def _print_questions(job: Relabelling, price_in: float | None, price_out: float 
         f"{job.space.name}: {plan.n_features:,} features, judge: {job.predictor}. "
         f"{plan.n_calls:,} calls to {endpoint.model} at {endpoint.base_url}{known}"
     )
-    tokens = f"About {plan.tokens_in:,} tokens in and {plan.tokens_out:,} out"
+    tokens = f"About {_rounded(plan.tokens_in)} tokens in and {_rounded(plan.tokens_out)} out"
     if price_in is None or price_out is None:
         typer.echo(f"{tokens}; --price-in and --price-out, for a million, say what they cost")
     else:
         typer.echo(f"{tokens}, cost about {plan.cost(price_in, price_out):,.2f}")
+
+
+def _rounded(n: int) -> str:
+    """To three digits: more would promise what an estimate cannot hold."""
+    return f"{int(float(f'{n:.3g}')):,}"
 
 
 def _print_outcome(outcome: Outcome) -> None:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from sae_core.fit import Report
 
 SECONDS_BETWEEN_LINES = 5.0
+SLOW = 3.0  # per second
 
 
 class Console:
@@ -60,7 +61,7 @@ class Console:
             def report(done: int, total: int, detail: str = "") -> None:
                 first.append(done) if not first else None
                 rate = (done - first[0]) / max(time.monotonic() - began, 1e-9)
-                progress.update(task, completed=done, total=total, rate=f"{rate:,.0f}/s", detail=detail)
+                progress.update(task, completed=done, total=total, rate=_spoken(rate), detail=detail)
 
             yield report
 
@@ -78,7 +79,12 @@ class Console:
             last = now
             rate = (done - first[0]) / max(now - began, 1e-9)
             left = (total - done) / rate if rate > 0 else float("nan")
-            words = f"{name}: {done:,} of {total:,}, {rate:,.0f}/s, {left:.0f} s left"
+            words = f"{name}: {done:,} of {total:,}, {_spoken(rate)}, {left:.0f} s left"
             self._say(f"{words}, {detail}" if detail else words)
 
         return report
+
+
+def _spoken(rate: float) -> str:
+    """A rate per second, or per minute where that is a number of some size."""
+    return f"{rate:,.0f}/s" if rate >= SLOW else f"{60 * rate:,.0f}/min"
