@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 BIN = 64
 HIGH = 0.95  # the percentile that a null is summed up with
-NOTHING = 1e-12  # a mean that is zero but for rounding
+NOTHING = 1e-12  # a mean, or a relative difference, that is zero but for rounding
 FEWEST_DRAWS, MOST_DRAWS = 19, 99
 
 
@@ -77,17 +77,16 @@ def measure(
         n_draws = int(np.clip(most_lookups // max(len(places.i), 1), FEWEST_DRAWS, MOST_DRAWS))
     rng = np.random.default_rng(0)
     hub, inside = places.means(places.latents)
-    draws = [_exchange(coactivation, rng) for _ in range(n_draws)]
+    exchange = _Exchange(coactivation.codes.counts())
+    draws = [exchange.draw(rng) for _ in range(n_draws)]
     null_hub_DF = np.array([places.hub_means(p_N) for p_N in draws]).reshape(n_draws, len(trees))
     null_inside_DF = np.array([places.means(p_N[places.latents])[1] for p_N in draws])
     null_inside_DF = null_inside_DF.reshape(n_draws, len(trees))
     rest, outside = places.rest_means(), places.outside_means()
     has_pairs = places.sizes > 2  # noqa: PLR2004 (a root and two children)
     return ForestMeasures(
-        hubs=[
-            _measured(hub[f], null_hub_DF[:, f], rest[f] if has_pairs[f] else 0.0) for f in range(len(trees))
-        ],
-        blocks=[_measured(inside[f], null_inside_DF[:, f], outside[f]) for f in range(len(trees))],
+        hubs=_measured(hub, null_hub_DF, np.where(has_pairs, rest, 0)),
+        blocks=_measured(inside, null_inside_DF, outside),
         hub=_together(hub, null_hub_DF, rest, has_pairs),
         block=_together(inside, null_inside_DF, outside, np.ones(len(trees), dtype=np.bool_)),
         n_draws=n_draws,
@@ -102,31 +101,44 @@ def _together(
 ) -> Measured:
     if not keep_F.any():
         return Measured(None, None)
-    return _measured(above_F[keep_F].mean(), null_DF[:, keep_F].mean(axis=1), float(below_F[keep_F].mean()))
+    above, below = above_F[keep_F].mean(keepdims=True), below_F[keep_F].mean(keepdims=True)
+    return _measured(above, null_DF[:, keep_F].mean(axis=1, keepdims=True), below)[0]
 
 
-def _measured(above: float, null_D: NDArray[np.float64], below: float) -> Measured:
-    if not below > NOTHING:
-        return Measured(None, None)
-    reached = np.count_nonzero(null_D >= above * (1 - 1e-12))
-    high = float(np.quantile(null_D, HIGH)) / below
-    return Measured(
-        float(above / below),
-        Null(mean=float(null_D.mean() / below), high=high, p=(1 + reached) / (1 + len(null_D))),
-    )
+def _measured(
+    above_F: NDArray[np.float64], null_DF: NDArray[np.float64], below_F: NDArray[np.float64]
+) -> list[Measured]:
+    """above / below and its null; undefined where nothing stands below."""
+    n_draws = len(null_DF)
+    p_F = (1 + np.count_nonzero(null_DF >= above_F * (1 - NOTHING), axis=0)) / (1 + n_draws)
+    means_F, highs_F = null_DF.mean(axis=0), np.quantile(null_DF, HIGH, axis=0)
+    rows = zip(*(array.tolist() for array in (above_F, below_F, means_F, highs_F, p_F)), strict=True)
+    return [
+        Measured(above / below, Null(mean / below, high / below, p))
+        if below > NOTHING
+        else Measured(None, None)
+        for above, below, mean, high, p in rows
+    ]
 
 
-def _exchange(coactivation: Coactivation, rng: np.random.Generator) -> NDArray[np.int64]:
-    """Which latent takes the place of each, (N,): one cycle within each bin of the order of density."""
-    counts_N = coactivation.codes.counts()
-    order = np.argsort(counts_N, kind="stable")
-    order = order[counts_N[order] > 0]
-    taker_N = np.arange(len(counts_N))
-    n_bins = max(1, len(order) // BIN)
-    for latents in np.array_split(order, n_bins):
-        shuffled = rng.permutation(latents)
-        taker_N[shuffled] = np.roll(shuffled, 1)
-    return taker_N
+class _Exchange:
+    """Permutations of the living latents: one cycle within each bin of the order of density."""
+
+    def __init__(self, counts_N: NDArray[np.int64]) -> None:
+        order = np.argsort(counts_N, kind="stable")
+        self._order = order[counts_N[order] > 0]
+        self._n_latents, n = len(counts_N), len(self._order)
+        self._bins = np.arange(n) * max(1, n // BIN) // max(n, 1)
+        is_last = np.append(self._bins[1:] != self._bins[:-1], n > 0)[:n]
+        self._next = np.arange(n) + 1
+        self._next[is_last] = np.searchsorted(self._bins, self._bins[is_last])
+
+    def draw(self, rng: np.random.Generator) -> NDArray[np.int64]:
+        """Which latent takes the place of each, (N,)."""
+        shuffled = self._order[np.lexsort((rng.random(len(self._order)), self._bins))]
+        taker_N = np.arange(self._n_latents)
+        taker_N[shuffled] = shuffled[self._next]
+        return taker_N
 
 
 def _joined(parts: list[NDArray[np.int64]]) -> NDArray[np.int64]:
