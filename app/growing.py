@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 
 from fastapi import Request
@@ -72,7 +73,11 @@ class Grower:
         job = self._jobs.pop(key, None) or self._begin(sae, config)
         self._jobs[key] = job
         if not job.forest.done():
-            await asyncio.wait([asyncio.wrap_future(job.forest)], timeout=self.patience)
+            finished = asyncio.Event()
+            loop = asyncio.get_running_loop()
+            job.forest.add_done_callback(lambda _: loop.call_soon_threadsafe(finished.set))
+            with suppress(TimeoutError):
+                await asyncio.wait_for(finished.wait(), self.patience)
         if not job.forest.done():
             unfinished = [other for other in self._jobs.values() if not other.forest.done()]
             return Growing(time.monotonic() - job.began, sum(other.began < job.began for other in unfinished))

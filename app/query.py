@@ -427,10 +427,10 @@ def _family_config(parameters: Parameters, stored: FamilyConfig, algorithms: Seq
         )
         if value is not None:
             changes[name] = value
-    config = replace(base, **changes)
-    if config.min_size > config.max_size:
-        raise BadParameter("max_size", str(config.max_size), f"{config.min_size} (min_size) or more")
-    return config
+    least, most = (changes.get(name, getattr(base, name)) for name in ("min_size", "max_size"))
+    if least > most:
+        raise BadParameter("max_size", str(most), f"{least} (min_size) or more")
+    return replace(base, **changes)
 
 
 def used_by(algorithm: str) -> tuple[str, ...]:

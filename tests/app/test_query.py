@@ -90,7 +90,7 @@ def test_the_page_of_a_feature_is_read_back_as_it_was_printed(tab: str, log: boo
     assert EvidenceQuery.parse("c", "s", 7, query_string(evidence.url())) == evidence
 
 
-STORED = FamilyConfig(threshold=0.25, max_size=90)
+STORED = FamilyConfig(algorithm="paper", threshold=0.25, max_size=90)
 sizes = st.integers(2, 500)
 
 
