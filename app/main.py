@@ -13,7 +13,7 @@ from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 
-from app import documents, families, family, features, overview, pages, search, urls
+from app import compare, documents, families, family, features, overview, pages, search, urls
 from app.catalog import CatalogTimeout
 from app.deps import Library, PageNotFound, get_library, link
 from app.growing import Grower, TooManyJobs
@@ -61,7 +61,7 @@ def create_app(settings: Settings | None = None, explorers: Mapping[str, Explore
     app.add_api_route("/live", live, methods=["GET", "HEAD"])
     app.add_api_route("/ready", ready, methods=["GET", "HEAD"])
     # A collection's own second segments (documents) before those that any name matches.
-    for module in (documents, search, features, families, family, overview):
+    for module in (compare, documents, search, features, families, family, overview):
         app.include_router(module.router)
     return app
 

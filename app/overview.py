@@ -10,6 +10,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import RedirectResponse, Response
 
 from app import urls
+from app.claims import claims_view, splitting_views
 from app.deps import (
     HIGH_DENSITY,
     N_VENUES,
@@ -107,6 +108,7 @@ def scorecard_view(collection: ServedCollection, sae: ServedSAE) -> ScorecardVie
         counts_N=np.array(sae.fires),
         n_documents=sae.n_documents,
     )
+    claims, problem = claims_view(collection, sae)
     return ScorecardView(
         collection=collection.name,
         summary=summary,
@@ -120,6 +122,10 @@ def scorecard_view(collection: ServedCollection, sae: ServedSAE) -> ScorecardVie
             label_scores=_label_scores(sae),
             provenance=_provenance(collection, sae),
         ),
+        claims=claims,
+        claims_problem=problem,
+        splitting=splitting_views(collection, sae),
+        compare_url=urls.compare(collection.name) if len(collection.saes) > 1 else None,
         url=summary.url,
         json_url=urls.json(summary.url),
     )

@@ -25,7 +25,7 @@ from app.views import TreeRow
 
 NAMES = (
     "home", "overview", "search", "features", "feature",
-    "families", "family", "growing", "document", "scorecard", "error",
+    "families", "family", "growing", "document", "scorecard", "compare", "error",
 )  # fmt: skip
 VARY = "HX-Target, HX-Request-Type"  # whole page and fragment share an address: caches must tell them apart
 ERROR_BLOCK = "error"  # what a fragment request gets instead of its block when it fails

@@ -87,6 +87,10 @@ def sae(collection: str, sae: str) -> str:
     return f"/{_segment(collection)}/{_segment(sae)}"
 
 
+def compare(collection: str) -> str:
+    return f"/{_segment(collection)}/compare"
+
+
 def search(collection: str, sae: str, q: str = "", strengths: Iterable[tuple[int, float]] = ()) -> str:
     """Steered search; `app.query.SearchQuery.url` prints the other parameters too."""
     parameters = [("q", q)] if q else []

@@ -638,11 +638,121 @@ class Scorecard:
 
 
 @dataclass(frozen=True)
+class ClaimView:
+    """A claim of the paper and what was found here, its numbers printed already."""
+
+    number: int
+    title: str
+    said: str  # by the paper
+    verdict: str
+    tone: str  # "holds", "part", "fails" or "open"
+    why: str
+    rows: list[tuple[str, str, str, str, str]]  # measure, this SAE, interval, n, baselines
+    caveat: str
+    llm: str
+
+
+@dataclass(frozen=True)
+class CategoryRow:
+    """The single feature that finds a category best."""
+
+    category: str
+    feature: FeatureChip
+    f1: float  # on held-out documents
+    low: float  # 95 % interval
+    high: float
+    n: int  # documents of the category among them
+    others: list[float]  # F1 of the best feature of each baseline
+
+
+@dataclass(frozen=True)
+class CategoryTable:
+    """Known categories, this SAE beside the baselines."""
+
+    source: str  # the column
+    dictionaries: list[str]  # the baselines
+    rows: list[CategoryRow]  # best first
+    means: list[tuple[str, str, str]]  # dictionary, mean F1, lead of the SAE; with intervals
+
+
+@dataclass(frozen=True)
+class ClaimsView:
+    """What `saefari report` found for an SAE."""
+
+    claims: list[ClaimView]
+    counts: list[tuple[str, str, int]]  # tone, verdict, how many
+    made: str
+    grid: str
+    baselines: list[tuple[str, str]]  # name, what it is
+    categories: CategoryTable | None
+    left_out: list[str]
+    is_stale: bool  # labels or families were made again since
+
+
+@dataclass(frozen=True)
+class SplittingView:
+    """What one SAE has of another of the same collection."""
+
+    name: str
+    url: str
+    other: str
+    other_url: str
+    n: int  # living features
+    recurrent: float | None
+    low: float
+    high: float
+    new: float | None
+    random: float | None  # recurrent by chance: even directions
+    shaped: float | None  # and directions as unevenly spread as the other SAE's own
+    mean_cosine: float | None
+    mean_overlap: float | None
+    humps: int | None
+    cosines: Histogram  # the largest of each feature
+
+
+@dataclass(frozen=True)
+class SplitFeature:
+    """A feature of a coarser SAE, and those of a finer one whose nearest it is."""
+
+    coarse: FeatureChip
+    fine: list[FeatureChip]
+    n: int  # of them, of which some are shown
+
+
+@dataclass(frozen=True)
+class ComparedPair:
+    """Two SAEs side by side: shares both ways, and features to look at."""
+
+    coarse: str
+    fine: str
+    ways: list[SplittingView]  # the finer in the coarser first
+    splits: list[SplitFeature]
+    new: list[FeatureChip]  # features of the finer that the coarser has nothing like
+    same: list[tuple[FeatureChip, FeatureChip, float]]  # the same in both, with the cosine
+
+
+@dataclass(frozen=True)
+class CompareView:
+    """All SAEs of a collection."""
+
+    collection: CollectionCard
+    saes: list[SAESummary]
+    label_auc: list[float | None]  # mean over scored labels, of each SAE
+    pairs: list[ComparedPair]
+    url: str
+    json_url: str
+
+
+@dataclass(frozen=True)
 class ScorecardView:
     collection: str
     summary: SAESummary
     is_resumed: bool
     card: Scorecard
+    claims: ClaimsView | None  # None: `saefari report` was not run
+    claims_problem: str  # why a report that is there is not shown
+    splitting: list[SplittingView]
+    compare_url: str | None  # where there are several SAEs
     url: str
     json_url: str
 

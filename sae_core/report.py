@@ -178,8 +178,8 @@ def _category_section(report: ClaimsReport) -> list[str]:
     summary = [
         (
             scores["dictionary"],
-            _interval(scores["mean_f1"]),
-            "" if scores["lead"] is None else _interval(scores["lead"], signed=True),
+            interval_text(scores["mean_f1"]),
+            "" if scores["lead"] is None else interval_text(scores["lead"], signed=True),
         )
         for scores in report.categories
     ]
@@ -187,7 +187,7 @@ def _category_section(report: ClaimsReport) -> list[str]:
         (
             best["category"],
             f"#{best['latent']}",
-            _interval(best["f1"]),
+            interval_text(best["f1"]),
             f"{best['n_heldout']:,}",
             *(f"{other['best'][at]['f1']['value']:.2f}" for other in report.categories[1:]),
         )
@@ -209,7 +209,8 @@ def _category_section(report: ClaimsReport) -> list[str]:
     ]
 
 
-def _interval(entry: dict[str, float], *, signed: bool = False) -> str:
+def interval_text(entry: dict[str, float], *, signed: bool = False) -> str:
+    """A value with its 95 % interval in brackets."""
     form = "{:+.2f}" if signed else "{:.2f}"
     value, low, high = (form.format(entry[name]) for name in ("value", "low", "high"))
     return f"{value} [{low}, {high}]"

@@ -57,6 +57,7 @@ __all__ = [
     "GridFolder",
     "Measure",
     "Study",
+    "basis_of",
     "check_claims",
     "verdict_of",
 ]

@@ -125,7 +125,7 @@ def encoder_and_decoder(study: Study) -> Claim:
     ]
     checks = [
         Check(
-            f"it has fallen from 1 to {mean.value:.2f}" if mean else "no latent lives",
+            f"it has fallen from 1 (to {mean.value:.2f})" if mean else "no latent lives",
             mean.high < FALLEN if mean else None,
             is_key=True,
         ),
@@ -158,6 +158,7 @@ def recurrence(study: Study) -> Claim:
     for name, found in pairs.items():
         null = found["null"]
         chance = max(null["random"]["recurrent"] or 0.0, null["shaped"]["recurrent"] or 0.0)
+        n_asked = max(1, min(found["n"], splitting.MAX_NULL_ROWS))
         beside = {"random directions": null["random"]["recurrent"], "shaped": null["shaped"]["recurrent"]}
         measures += [
             Measure(
@@ -186,7 +187,7 @@ def recurrence(study: Study) -> Claim:
         checks += [
             Check(
                 f"{found['recurrent']:.0%} recur, chance {chance:.0%} ({name})",
-                found["low"] > chance,
+                found["low"] > wilson(round(chance * n_asked), n_asked).high,
                 is_key=True,
             ),
             Check(f"{1 - found['recurrent']:.0%} are new ({name})", 1 - found["high"] > 1 / 20),

@@ -164,10 +164,13 @@ def _frontier_check(grid: GridFolder, name: str, column: str, measures: list[Mea
                 Measure(f"R² {words}", law.r2, n=law.n),
             ]
     bent = [str(k) for k, law in laws.items() if law.r2 < GOOD_R2 or law.exponent >= 0]
-    text = f"the lowest {name} error along the runs is a power of compute at every k"
-    if bent:
-        text += f", but not at k = {', '.join(bent)}"
-    return Check(text if laws else f"{text}: there are no training logs", not bent if laws else None)
+    text = f"the lowest {name} error along the runs is a power of compute at every k (R² at least {GOOD_R2}"
+    ending = _except(bent) if laws else "; there are no training logs"
+    return Check(f"{text}{ending})", not bent if laws else None)
+
+
+def _except(bent: Sequence[str]) -> str:
+    return f"; not at k = {', '.join(bent)}" if bent else ""
 
 
 class ComputeLaw(NamedTuple):
@@ -262,9 +265,7 @@ def _law(words: str, fit: Fit, of: str = "n") -> list[Measure]:
 
 def _law_check(name: str, fits: Mapping[int, Fit], *, is_key: bool) -> Check:
     bent = [str(k) for k, fit in fits.items() if not fit.is_good or fit.term("n").value >= 0]
-    text = f"the {name} lie on a falling line at every k (R² at least {GOOD_R2})"
-    if bent:
-        text += f", but not at k = {', '.join(bent)}"
+    text = f"the {name} lie on a falling line at every k (R² at least {GOOD_R2}{_except(bent)})"
     return Check(text, not bent if fits else None, is_key=is_key)
 
 

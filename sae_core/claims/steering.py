@@ -94,7 +94,7 @@ def _steer_up(
     for name in NAMES:
         if name in named_by:
             lead = trials.difference(named_by[OURS], named_by[name])
-            checks.append(Check(f"more often than one of {name}, by {lead.value:+.0%}", lead.low > 0))
+            checks.append(Check(f"more often than one of {name} ({lead.value:+.0%})", lead.low > 0))
 
 
 def _active_in(sample: Sampled, study: Study) -> Callable[[int], list[int]]:
@@ -261,9 +261,8 @@ def _compare_edits(
         measured(f"SAE less rewriting; {how}", lead, len(kept), kind="share"),
         measured(f"BM25 gained, SAE less rewriting; {how}", gained, len(kept)),
     ]
-    sign = "more" if lead.value >= 0 else "less"
     chance = ", which may be chance" if lead.low <= 0 <= lead.high else ""
-    text = f"an edit is named {sign} often than rewriting, by {lead.value:+.0%}{chance} ({how})"
+    text = f"an edit is named more often than rewriting ({lead.value:+.0%}{chance}; {how})"
     checks.append(Check(text, lead.low > 0, is_key=lead.high < 0))
     text = f"it is named at least as often, as far as {len(kept)} queries can tell ({how})"
     checks.append(Check(text, lead.high >= 0))
@@ -298,7 +297,7 @@ def _compare_by_categories(
         measured(words, own, len(ours), beside, "share"),
         measured("SAE less rewriting, by category", lead, len(ours), kind="share"),
     ]
-    checks.append(Check(f"by category an edit is named more often, by {lead.value:+.0%}", lead.low > 0))
+    checks.append(Check(f"by category an edit is named more often ({lead.value:+.0%})", lead.low > 0))
 
 
 class _Rewriting(BaseModel):

@@ -46,7 +46,7 @@ def test_build_report_doctor_go_together(run: Run, good: tuple[Path, Path, Path]
     assert "120 documents, 0 rows rejected" in out
     assert out.count("held-out") == 2
     assert "Training k=2 n=32: done in" in err
-    status, out, _ = run("report", "papers", "--home", home)
+    status, out, _ = run("report", "papers", "--show", "--home", home)
     assert status == 0
     for measure in ("held-out FVU", "mean log10 density", "encoder-decoder cosine", "stability"):
         assert f"| {measure} |" in out
@@ -76,7 +76,7 @@ def test_rows_that_were_left_out_or_repaired_are_counted_by_reason(
     assert "121 documents, 1 rows rejected" in out
     assert "1 empty text" in out
     assert "1 text shortened" in out
-    _, report, _ = run("report", "papers", "--home", home)
+    _, report, _ = run("report", "papers", "--show", "--home", home)
     assert "1 empty text" in report
     assert "1 rows: text shortened" in report
 
