@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sae_core.labels import Candidate, Evidence, Label
-from sae_core.labels.mining import Phrases, Vocabulary, choose_vocabulary, find_phrases, shortlist
+from sae_core.labels.mining import choose_vocabulary, find_phrases, shortlist
 from sae_core.labels.predictors import MeaningPredictor, WordPredictor
 from sae_core.labels.scores import N_ENTERED, Predictor, Split, auc, hold_tournament, split_documents
 from sae_core.labels.words import tokenise
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 SOURCE = "phrases"
 N_STANDING_OUT, N_ACTIVE = 24, 40  # candidates of a feature: by contrast, and by activation
 VOCABULARY = 30_000  # common phrases, besides those that stand out somewhere
-LATENTS_PER_BLOCK = 256
+LATENTS_PER_BLOCK, PHRASES_PER_BLOCK = 256, 4096
 N_KEPT = 8  # with the label
 MIN_RANKING = 0.15  # of a label; a feature whose best phrase has less is left unlabelled
 ENTERS = 0.9  # share of the best ranking that a candidate needs to enter the tournament
@@ -54,9 +54,9 @@ EXACTER, STAND_IN = 0.6, 0.75
 
 @dataclass(frozen=True)
 class Choice:
-    """A feature on its way to a label: its documents, and its candidates, best first."""
+    """A feature or a family on its way to a label: its documents, and its candidates, best first."""
 
-    latent: int
+    id: int  # the latent; of a family its place in the list
     split: Split
     candidates: list[Candidate]
     keys: list[tuple[int, ...]]  # of each candidate: its words in any order
@@ -75,146 +75,160 @@ def label_features(  # noqa: PLR0917 (all that is known of a collection)
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Label]:
-    """One label for each latent; where there is none, `Label.remark` says why.
+    """One label for each latent, see `Labeller`."""
+    return Labeller(documents, codes, table, sae, x_MD, embedder, seed, progress).features()
 
-    `embedder` must be the one that made `x_MD`. Without it candidates are ranked by contrast alone and
-    scored by their words; `Score.predictor` says so. `progress` gets (steps done, steps in all), three
-    for each latent. Raises EmbeddingError.
+
+class Labeller:
+    """Names the features of an SAE, and its families (`label_families`), by phrases of the corpus.
+
+    `embedder` must be the one that made `x_MD`. Without it candidates are ranked by words alone and scored
+    by them; `Score.predictor` says so. Where there is no label or no score, `Label.remark` says why.
+    `progress` gets (steps done, steps in all), three for each latent. Raises EmbeddingError.
     """
-    report = progress or (lambda _done, _total: None)
-    n = codes.n_latents
-    tokens = tokenise(documents)
-    words = WordPredictor(tokens)
-    meaning = None if embedder is None else MeaningPredictor(embedder, x_MD)
-    phrases = find_phrases(tokens)
-    splits, standing_out = {}, {}
-    for latent in np.flatnonzero(codes.counts()).tolist():
-        split = splits[latent] = split_documents(codes, table, latent, seed)
-        standing_out[latent] = shortlist(phrases, split.mined.positives, split.mined.near, N_STANDING_OUT)
-        report(latent + 1, 3 * n)
-    vocabulary = choose_vocabulary(
-        phrases, {each for found in standing_out.values() for each in found}, VOCABULARY if meaning else 0
-    )
-    judge = _Judge(phrases, vocabulary, words, meaning, sae, table)
-    judge.embed(lambda done, total: report(n + n * done // max(total, 1), 3 * n))
-    choices = []
-    for choice in judge.choices(splits, standing_out):
-        choices.append(choice)
-        report(2 * n + choice.latent, 3 * n)
-    labels = [Label("", "none", remark="active on no document")] * n
-    for latent in splits:
-        labels[latent] = Label("", "none", remark="no phrase stands out in its documents")
-    order: list[Predictor] = [words] if meaning is None else [meaning, words]
-    for choice, label in zip(choices, _name(choices, order), strict=True):
-        labels[choice.latent] = label
-    report(3 * n, 3 * n)
-    return labels
-
-
-def _name(choices: Sequence[Choice], order: Sequence[Predictor]) -> list[Label]:
-    """A label for each choice: phrases told apart, then the tournament; none where even the best is poor."""
-    made = datetime.now(UTC).date().isoformat()
-    candidates, entered = tell_apart(choices)
-    splits = [choice.split for choice in choices]
-    held = hold_tournament(candidates, splits, order[0], order[1:], judges=order, entered=entered)
-    labels = []
-    for choice, label in zip(choices, held, strict=True):
-        mined = choice.split.mined
-        whole = replace(label, evidence=Evidence(mined.positives.tolist(), mined.near.tolist(), made=made))
-        if label.candidates[0].parts["ranking"] < MIN_RANKING:
-            remark = "no phrase tells its documents from others"
-            whole = replace(whole, text="", source="none", score=None, other_scores=[], remark=remark)
-        labels.append(whole)
-    return labels
-
-
-class _Judge:
-    """Finds the candidates of features and ranks them."""
 
     def __init__(  # noqa: PLR0917 (all that is known of a collection)
         self,
-        phrases: Phrases,
-        vocabulary: Vocabulary,
-        words: WordPredictor,
-        meaning: MeaningPredictor | None,
-        sae: SAE,
+        documents: Sequence[Document],
+        codes: Codes,
         table: FeatureTable,
+        sae: SAE,
+        x_MD: NDArray[np.float32],
+        embedder: Embedder | None,
+        seed: int = 0,
+        progress: Callable[[int, int], None] | None = None,
     ) -> None:
-        self._phrases, self._vocabulary = phrases, vocabulary
-        self._words, self._meaning, self._sae, self._table = words, meaning, sae, table
+        self.codes, self.table, self.seed = codes, table, seed
+        self._sae, self._report = sae, progress or (lambda _done, _total: None)
+        tokens = tokenise(documents)
+        self._words = WordPredictor(tokens)
+        self._meaning = None if embedder is None else MeaningPredictor(embedder, x_MD)
+        self.phrases = find_phrases(tokens)
+        self._splits, self._standing_out = self._shortlist()
+        picked = {number for numbers in self._standing_out.values() for number in numbers}
+        self.vocabulary = choose_vocabulary(self.phrases, picked, VOCABULARY if self._meaning else 0)
+        self._vectors_VD, self._total_V = self._embed()
 
-    def embed(self, report: Callable[[int, int], None]) -> None:
-        """Embed the vocabulary, and sum up what each phrase activates."""
-        if self._meaning is None:
-            return
-        texts = self._vocabulary.texts
-        self._vectors_VD = np.zeros((len(texts), self._sae.width), dtype=np.float32)
-        if texts:
-            self._vectors_VD[:] = self._meaning.embed(texts, report)
-        self._total_V = np.ones(len(texts), dtype=np.float32)
-        for start in range(0, len(texts), 4096):
-            coded = self._sae.encode(self._vectors_VD[start : start + 4096])
-            self._total_V[start : start + 4096] = coded.values_BK.sum(axis=1)
+    def features(self) -> list[Label]:
+        """One label for each latent."""
+        n = self.codes.n_latents
+        labels = [Label("", "none", remark="active on no document")] * n
+        choices = []
+        for latent, activation_V in self.activations(sorted(self._splits)):
+            labels[latent] = Label("", "none", remark="no phrase stands out in its documents")
+            choice = self._choose(latent, activation_V)
+            if choice.candidates:
+                choices.append(choice)
+            self._report(2 * n + latent, 3 * n)
+        for choice, label in zip(choices, self.name(choices), strict=True):
+            labels[choice.id] = label
+        self._report(3 * n, 3 * n)
+        return labels
 
-    def choices(self, splits: dict[int, Split], standing_out: dict[int, list[int]]) -> Iterator[Choice]:
-        """The features that have candidates, by latent."""
-        latents = sorted(splits)
-        for start in range(0, len(latents), LATENTS_PER_BLOCK):
-            block = latents[start : start + LATENTS_PER_BLOCK]
-            a_VB = None if self._meaning is None else self._preactivations(block)
-            for column, latent in enumerate(block):
-                places = self._vocabulary.place_P[standing_out[latent]].astype(np.int64)
-                a_V = None if a_VB is None else a_VB[:, column]
-                shares_V = self._vocabulary.shares(self._phrases, splits[latent].mined.positives)
-                if a_V is not None:
-                    here = np.flatnonzero(shares_V)
-                    most = here[np.argsort(-a_V[here], kind="stable")[:N_ACTIVE]]
-                    places = np.union1d(places, most)
-                if len(places):
-                    yield self._rank(latent, splits[latent], places, a_V)
+    def name(self, choices: Sequence[Choice]) -> list[Label]:
+        """A label for each choice: phrases told apart, then the tournament; none if even the best is poor."""
+        made = datetime.now(UTC).date().isoformat()
+        order: list[Predictor] = [self._words] if self._meaning is None else [self._meaning, self._words]
+        candidates, entered = tell_apart(choices)
+        splits = [choice.split for choice in choices]
+        held = hold_tournament(candidates, splits, order[0], order[1:], judges=order, entered=entered)
+        labels = []
+        for choice, label in zip(choices, held, strict=True):
+            mined = choice.split.mined
+            evidence = Evidence(mined.positives.tolist(), mined.near.tolist(), made=made)
+            whole = replace(label, evidence=evidence)
+            if label.candidates[0].parts["ranking"] < MIN_RANKING:
+                remark = "no phrase tells its documents from others"
+                whole = replace(whole, text="", source="none", score=None, other_scores=[], remark=remark)
+            labels.append(whole)
+        return labels
 
-    def _preactivations(self, latents: list[int]) -> NDArray[np.float32]:
+    def activations(self, latents: Sequence[int]) -> Iterator[tuple[int, NDArray[np.float64] | None]]:
+        """Of each latent: by each phrase of the vocabulary, over its maximum, (V,). None: no embedder."""
         sae = self._sae
-        centred_VD = self._vectors_VD - sae.b_dec_D
-        return np.asarray(centred_VD @ sae.W_enc_ND[latents].T + sae.b_enc_N[latents])
+        for start in range(0, len(latents), LATENTS_PER_BLOCK):
+            block = list(latents[start : start + LATENTS_PER_BLOCK])
+            if self._vectors_VD is None:
+                yield from ((latent, None) for latent in block)
+                continue
+            a_VB = (self._vectors_VD - sae.b_dec_D) @ sae.W_enc_ND[block].T + sae.b_enc_N[block]
+            for column, latent in enumerate(block):
+                yield latent, a_VB[:, column] / self.table.max_N[latent]
 
-    def _rank(
-        self, latent: int, split: Split, places: NDArray[np.int64], a_V: NDArray[np.float32] | None
+    def rank(
+        self, number: int, split: Split, places: NDArray[np.int64], more: dict[str, NDArray[np.float64]]
     ) -> Choice:
-        texts = [self._vocabulary.texts[place] for place in places]
+        """Places of the vocabulary as candidates, judged by mined documents, and by `more` parts."""
+        texts = [self.vocabulary.texts[place] for place in places]
         positives, negatives = split.mined.positives, split.mined.negatives
-        shares = [
-            self._vocabulary.shares(self._phrases, documents)[places] for documents in (positives, negatives)
-        ]
+        shares = [self.shares(documents)[places] for documents in (positives, negatives)]
         wording = auc(self._words.compare(texts, positives), self._words.compare(texts, negatives))
-        columns = {"contrast": shares[0] - shares[1], "wording": 2 * wording - 1}
-        if a_V is not None and self._meaning is not None:
-            columns["activation"] = a_V[places] / self._table.max_N[latent]
-            columns["specificity"] = a_V[places] / np.maximum(self._total_V[places], 1e-9)
-            vectors_CD = self._vectors_VD[places]
-            columns["separation"] = (
-                2
-                * auc(
-                    vectors_CD @ self._meaning.rows(positives).T, vectors_CD @ self._meaning.rows(negatives).T
-                )
-                - 1
-            )
-        columns = {name: column.clip(0, 1) for name, column in columns.items()}
-        columns["readability"] = self._vocabulary.readability_V[places]
-        columns["ranking"] = np.mean(list(columns.values())[:-1], axis=0) * columns["readability"]
-        return self._sorted(latent, split, places, columns)
-
-    def _sorted(
-        self, latent: int, split: Split, places: NDArray[np.int64], columns: dict[str, NDArray[np.float64]]
-    ) -> Choice:
+        parts = {"contrast": shares[0] - shares[1], "wording": 2 * wording - 1}
+        if self._meaning is not None and self._vectors_VD is not None:
+            cosines = [
+                self._vectors_VD[places] @ self._meaning.rows(some).T for some in (positives, negatives)
+            ]
+            parts["separation"] = 2 * auc(*cosines) - 1
+        parts = {name: column.clip(0, 1) for name, column in (parts | more).items()}
+        ranking = np.mean(list(parts.values()), axis=0) * self.vocabulary.readability_V[places]
+        parts |= {"readability": self.vocabulary.readability_V[places], "ranking": ranking}
         candidates, keys = [], []
-        for at in np.lexsort((places, -columns["ranking"])).tolist():
-            key = self._vocabulary.keys[places[at]]
+        for at in np.lexsort((places, -ranking)).tolist():
+            key = self.vocabulary.keys[places[at]]
             if key not in keys:
-                parts = {name: round(float(column[at]), 4) for name, column in columns.items()}
-                candidates.append(Candidate(self._vocabulary.texts[places[at]], SOURCE, parts))
+                rounded = {name: round(float(column[at]), 4) for name, column in parts.items()}
+                candidates.append(Candidate(texts[at], SOURCE, rounded))
                 keys.append(key)
-        return Choice(latent, split, candidates, keys)
+        return Choice(number, split, candidates, keys)
+
+    def specificity(
+        self, places: NDArray[np.int64], activation_V: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """The share that some activation has in all that a phrase activates."""
+        return np.asarray(activation_V[places] / np.maximum(self._total_V[places], 1e-9))
+
+    def shares(self, documents: NDArray[np.int64]) -> NDArray[np.float64]:
+        """The share of some documents that have each phrase of the vocabulary, (V,)."""
+        return self.vocabulary.shares(self.phrases, documents)
+
+    def _shortlist(self) -> tuple[dict[int, Split], dict[int, list[int]]]:
+        """Of each living latent its documents, and the phrases that stand out in those to mine."""
+        splits, standing_out = {}, {}
+        for latent in np.flatnonzero(self.codes.counts()).tolist():
+            split = splits[latent] = split_documents(self.codes, self.table, latent, self.seed)
+            mined = split.mined
+            standing_out[latent] = shortlist(self.phrases, mined.positives, mined.near, N_STANDING_OUT)
+            self._report(latent + 1, 3 * self.codes.n_latents)
+        return splits, standing_out
+
+    def _embed(self) -> tuple[NDArray[np.float32] | None, NDArray[np.float32]]:
+        """The vectors of the vocabulary (None: no embedder), and all that each of them activates."""
+        texts, n = self.vocabulary.texts, self.codes.n_latents
+        total_V = np.zeros(len(texts), dtype=np.float32)
+        if self._meaning is None:
+            return None, total_V
+        vectors_VD = np.zeros((len(texts), self._sae.width), dtype=np.float32)
+        if texts:
+            vectors_VD[:] = self._meaning.embed(
+                texts, lambda done, total: self._report(n + n * done // total, 3 * n)
+            )
+        for start in range(0, len(texts), PHRASES_PER_BLOCK):
+            block = slice(start, start + PHRASES_PER_BLOCK)
+            total_V[block] = self._sae.encode(vectors_VD[block]).values_BK.sum(axis=1)
+        return vectors_VD, total_V
+
+    def _choose(self, latent: int, activation_V: NDArray[np.float64] | None) -> Choice:
+        """The candidates of a latent, ranked."""
+        split = self._splits[latent]
+        places = self.vocabulary.place_P[self._standing_out[latent]].astype(np.int64)
+        if activation_V is None:
+            return self.rank(latent, split, np.unique(places), {})
+        here = np.flatnonzero(self.shares(split.mined.positives))
+        most = here[np.argsort(-activation_V[here], kind="stable")[:N_ACTIVE]]
+        places = np.union1d(places, most)
+        own = self.table.max_N[latent] * activation_V
+        parts = {"activation": activation_V[places], "specificity": self.specificity(places, own)}
+        return self.rank(latent, split, places, parts)
 
 
 def tell_apart(choices: Sequence[Choice]) -> tuple[list[list[Candidate]], list[int]]:
@@ -227,10 +241,10 @@ def tell_apart(choices: Sequence[Choice]) -> tuple[list[list[Candidate]], list[i
     owners: dict[tuple[int, ...], tuple[float, int]] = {}
     for choice in choices:
         for at, key in enumerate(choice.keys):
-            owners[key] = max(owners.get(key, (0.0, 0)), (choice.ranking(at), -choice.latent))
+            owners[key] = max(owners.get(key, (0.0, 0)), (choice.ranking(at), -choice.id))
     picks: dict[int, tuple[list[Candidate], int]] = {}
     taken: set[tuple[int, ...]] = set()
-    for choice in sorted(choices, key=lambda choice: (-choice.ranking(0), choice.latent)):
+    for choice in sorted(choices, key=lambda choice: (-choice.ranking(0), choice.id)):
         first, key, at = _first_free(choice, taken)
         taken.add(key)
         floor = ENTERS * first.parts["ranking"]
@@ -239,13 +253,13 @@ def tell_apart(choices: Sequence[Choice]) -> tuple[list[list[Candidate]], list[i
             for each in range(at + 1, len(choice.keys))
             if choice.ranking(each) >= floor
             and choice.keys[each] not in taken
-            and owners[choice.keys[each]][1] == -choice.latent
+            and owners[choice.keys[each]][1] == -choice.id
         ][: N_ENTERED - 1]
         taken.update(choice.keys[each] for each in own)
         heads = [first, *(choice.candidates[each] for each in own)]
         rest = [each for each in choice.candidates if each not in heads]
-        picks[choice.latent] = ([*heads, *rest][:N_KEPT], len(heads))
-    ordered = [picks[choice.latent] for choice in choices]
+        picks[choice.id] = ([*heads, *rest][:N_KEPT], len(heads))
+    ordered = [picks[choice.id] for choice in choices]
     return [found for found, _ in ordered], [n for _, n in ordered]
 
 
