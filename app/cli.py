@@ -585,19 +585,16 @@ def _rounded(n: int) -> str:
 def _print_outcome(outcome: Outcome) -> None:
     for problem in outcome.problems:
         typer.echo(problem, err=True)
-    sources = ", ".join(f"{n:,} by {source}" for source, n in outcome.sources.most_common())
-    n_labelled = outcome.n_features - outcome.n_failed
-    typer.echo(f"{n_labelled:,} features labelled: {sources}. {outcome.n_changed:,} labels are new")
+    sources = ", ".join(f"{n:,} {source}" for source, n in outcome.sources.most_common())
+    typer.echo(f"Labels by source: {sources}. With another text than before: {outcome.n_changed:,}")
     if outcome.n_failed:
         typer.echo(
-            f"{outcome.n_failed:,} features keep the label that they had, because an answer is missing. "
-            "The same command asks for these again."
+            f"An answer is missing for {outcome.n_failed:,} of {outcome.n_features:,} features, which keep "
+            "the label that they had. The same command asks for these again."
         )
     if outcome.n_asked:
-        typer.echo(
-            f"{outcome.n_asked:,} calls answered; the endpoint counts {outcome.tokens_in:,} tokens in "
-            f"and {outcome.tokens_out:,} out"
-        )
+        tokens = f"{outcome.tokens_in:,} tokens in and {outcome.tokens_out:,} out"
+        typer.echo(f"Calls answered: {outcome.n_asked:,}; the endpoint counts {tokens}")
     typer.echo(f"Published: {outcome.folder}. A running server shows it after a restart.")
 
 

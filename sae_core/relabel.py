@@ -301,7 +301,7 @@ class Relabelling:
         outcome.n_asked = self.model.n_asked
         outcome.tokens_in, outcome.tokens_out = self.model.tokens_in, self.model.tokens_out
         kinds = Counter(str(error) for error in self.model.failures)
-        outcome.problems = [f"{n:,} times: {said}" for said, n in kinds.most_common(3)]
+        outcome.problems = [f"{said} ({n:,} times)" if n > 1 else said for said, n in kinds.most_common(3)]
         if self.model.problem is not None:
             outcome.problems.insert(0, str(self.model.problem))
 
