@@ -10,9 +10,10 @@ Above 1 the root holds the family together, or the family is a block. (The paper
 the same number for blocks of the unpermuted matrix; for latents in an arbitrary order that is 1.) Of all
 families together: the mean over families of what stands above the line, over that of what stands below.
 
-Density alone makes both large, because independent latents have C~_ij = max(f_i, f_j) / M. So each is held
-against a null: latents change places by a permutation without fixed points among `BIN` neighbours in the
-order of density, and what was association between two places becomes that of the latents which take them,
+Density alone moves both, because independent latents have C~_ij = max(f_i, f_j) / M: the denser the root, the
+larger R. So each is held against a null: latents change places by a permutation without fixed points among
+`BIN` neighbours in the order of density, and what was association between two places becomes that of the
+latents which take them,
 
     C~_ij' = lift(p(i), p(j)) max(f_i, f_j) / M, at most 1, with lift(a, b) = C_ab M / (f_a f_b):
 
