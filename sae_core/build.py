@@ -27,7 +27,8 @@ from sae_core.features import describe
 from sae_core.files import explain_write_errors, write_atomic
 from sae_core.fit import SECOND_SEED, run_scores, run_stage, split, versions
 from sae_core.index import VectorIndex
-from sae_core.labels.phrases import label_features
+from sae_core.labels.families import label_families
+from sae_core.labels.phrases import Labeller
 from sae_core.recipe import TrainConfig
 from sae_core.report import report_text
 from sae_core.rows import load_embeddings
@@ -250,9 +251,15 @@ class _Build:
             levels_N = sae.levels_N()
             forest = grow(coactivation, default_config(levels_N), levels_N)
         with self._stage("Labels") as report:
-            labels = label_features(
+            labeller = Labeller(
                 self.corpus.documents, codes, table, sae, x_MD, embedder, self.config.seed, report
             )
+            labels = labeller.features()
+            named = label_families(labeller, [family.members for family in forest.families], labels)
+            families = [
+                replace(family, label=label) for family, label in zip(forest.families, named, strict=True)
+            ]
+            forest = replace(forest, families=families)
         with self._stage("Scorecard"):
             scores = metrics.scorecard(sae, x_MD[rows[0]], x_MD[rows[1]], codes.counts(), len(x_MD))
             scores |= run.scores

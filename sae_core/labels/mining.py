@@ -205,6 +205,7 @@ class Vocabulary:
     texts: list[str]
     keys: list[tuple[int, ...]]  # words in any order: two places with the same key say the same
     readability_V: NDArray[np.float64]  # 0..1, see `readability`
+    n_documents_V: NDArray[np.int32]
     place_P: NDArray[np.int32]  # of each phrase; -1 where it has none
 
     def shares(self, phrases: Phrases, documents: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -236,7 +237,7 @@ def choose_vocabulary(phrases: Phrases, numbers: Iterable[int], size: int) -> Vo
         abbreviation = texts[short] if texts[long].endswith("s") else texts[short].removesuffix("s")
         texts[short] = f"{texts[long]} ({abbreviation})"
         keys[short], readable[short] = keys[long], readable[long]
-    return Vocabulary(texts, keys, readable, place_P)
+    return Vocabulary(texts, keys, readable, n_documents_V, place_P)
 
 
 def readability(text: str) -> float:

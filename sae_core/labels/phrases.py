@@ -181,11 +181,9 @@ class Labeller:
                 keys.append(key)
         return Choice(number, split, candidates, keys)
 
-    def specificity(
-        self, places: NDArray[np.int64], activation_V: NDArray[np.float64]
-    ) -> NDArray[np.float64]:
-        """The share that some activation has in all that a phrase activates."""
-        return np.asarray(activation_V[places] / np.maximum(self._total_V[places], 1e-9))
+    def specificity(self, places: NDArray[np.int64], activations: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The share that some activations have in all that these phrases activate."""
+        return np.asarray(activations / np.maximum(self._total_V[places], 1e-9))
 
     def shares(self, documents: NDArray[np.int64]) -> NDArray[np.float64]:
         """The share of some documents that have each phrase of the vocabulary, (V,)."""
@@ -226,8 +224,9 @@ class Labeller:
         here = np.flatnonzero(self.shares(split.mined.positives))
         most = here[np.argsort(-activation_V[here], kind="stable")[:N_ACTIVE]]
         places = np.union1d(places, most)
-        own = self.table.max_N[latent] * activation_V
-        parts = {"activation": activation_V[places], "specificity": self.specificity(places, own)}
+        activation = activation_V[places]
+        specificity = self.specificity(places, self.table.max_N[latent] * activation)
+        parts = {"activation": activation, "specificity": specificity}
         return self.rank(latent, split, places, parts)
 
 

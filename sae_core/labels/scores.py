@@ -67,12 +67,18 @@ def split_documents(codes: Codes, table: FeatureTable, latent: int, seed: int) -
 
     A feature with fewer than MIN_TO_CHOOSE documents keeps none to choose by.
     """
-    ranked = codes.of_latent(latent)[0].astype(np.int64)
     near = table.near_NM[latent].astype(np.int64)
-    near = near[near >= 0]
-    is_chosen = len(ranked) >= MIN_TO_CHOOSE
-    random = _silent(codes.n_documents, np.concatenate((ranked, near)), 4 * N_RANDOM, (seed, latent))
+    ranked = codes.of_latent(latent)[0].astype(np.int64)
+    return share_out(ranked, near[near >= 0], codes.n_documents, (seed, latent))
+
+
+def share_out(
+    ranked: NDArray[np.int64], near: NDArray[np.int64], n_documents: int, seed: tuple[int, ...]
+) -> Split:
+    """Share out documents `ranked` from the strongest, their near misses, and others at random."""
+    random = _silent(n_documents, np.concatenate((ranked, near)), 4 * N_RANDOM, seed)
     # Of near misses and others the mined documents get every other one, the two that score share the rest.
+    is_chosen = len(ranked) >= MIN_TO_CHOOSE
     step = 3 if is_chosen else 2
     mined = _sample(ranked[::step], near[::2], random[::2], N_BAND_MINED)
     heldout = _sample(ranked[step - 1 :: step], near[1::4], random[1::4], N_BAND)
@@ -98,7 +104,7 @@ def _spread(ranked: NDArray[np.int64], n: int) -> NDArray[np.int64]:
     return ranked[np.unique(places)]
 
 
-def _silent(n_documents: int, others: NDArray[np.int64], n: int, seed: tuple[int, int]) -> NDArray[np.int64]:
+def _silent(n_documents: int, others: NDArray[np.int64], n: int, seed: tuple[int, ...]) -> NDArray[np.int64]:
     """At most `n` documents, at random, that are not among the `others`."""
     rest = np.setdiff1d(np.arange(n_documents), others)
     return np.random.default_rng(seed).choice(rest, min(n, len(rest)), replace=False)
