@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING
 from app.catalog import FILE_NAME, Catalog
 from sae_core import artifact
 from sae_core.claims import N_LLM, N_SAMPLED, ClaimsReport, Study, check_claims
-from sae_core.claims.grids import default_sizes, grid_from, plan_own_grid, seconds_of, train_own_grid
+from sae_core.claims.grids import (
+    default_sizes,
+    grid_from,
+    is_trained,
+    plan_own_grid,
+    seconds_of,
+    train_own_grid,
+)
 from sae_core.errors import SaefariError
 from sae_core.explorer import Explorer
 from sae_core.files import explain_write_errors, write_atomic
@@ -163,7 +170,10 @@ def _grid(
     except SaefariError as error:
         say(f"No grid can be trained: {error} Claims 1 to 3 are not measured.")
         return None
-    say(f"Grid of {len(plan.configs)} SAEs: about {seconds_of(plan):,.0f} s if none is trained yet")
+    if not is_trained(plan, out / GRID):
+        say(
+        say(f"Training {len(plan.configs)} SAEs for claims 1 to 3 takes about {seconds_of(plan):,.0f} s")
+        )
     return train_own_grid(plan, out / GRID, console)
 
 

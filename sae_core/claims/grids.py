@@ -9,7 +9,7 @@ import numpy as np
 from sae_core.claims.study import GridFolder
 from sae_core.files import explain_write_errors
 from sae_core.fit import probe
-from sae_core.grid import GridPlan, GridSizes, load_grid, plan_grid, train_grid
+from sae_core.grid import GridPlan, GridSizes, is_finished, load_grid, plan_grid, train_grid
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -66,6 +66,12 @@ def plan_own_grid(
 def seconds_of(plan: GridPlan, device: str = "auto") -> float:
     """About how long training a grid takes, by ten steps of each member."""
     return sum(probe(plan.material, config, device).seconds for config in plan.configs.values())
+
+
+def is_trained(plan: GridPlan, folder: Path) -> bool:
+    """Whether every member of a grid is finished already."""
+    data = plan.material.data_hash
+    return all(is_finished(folder / name, config, data) for name, config in plan.configs.items())
 
 
 def train_own_grid(plan: GridPlan, folder: Path, console: Console) -> GridFolder:

@@ -54,6 +54,14 @@ def families(study: Study) -> Claim:
     for name, null in (("R", own.hub_null), ("block ratio", own.block_null)):
         if null is not None:
             measures.append(Measure(f"{name} of permuted families, 95th percentile", null.high, kind="ratio"))
+    stored = study.space.forest
+    if stored.config != own.config:
+        words = f"; stored families ({_in_words(stored.config)})"
+        measures += [
+            Measure(f"R{words}", stored.hub_ratio, kind="ratio"),
+            Measure(f"block ratio{words}", stored.block_ratio, kind="ratio"),
+            Measure(f"features in some family{words}", stored.coverage, n=stored.n_alive, kind="share"),
+        ]
     checks = [
         Check(f"{len(own.families):,} families were found", bool(own.families), is_key=True),
         Check(

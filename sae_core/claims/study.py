@@ -13,7 +13,7 @@ from sae_core.claims import trials
 from sae_core.claims.model import OURS
 from sae_core.codes import make_codes
 from sae_core.dictionaries import NAMES, Dictionary, dictionaries
-from sae_core.families import Forest, coactivate, grow
+from sae_core.families import FamilyConfig, Forest, coactivate, grow
 from sae_core.features import describe
 from sae_core.fit import split
 from sae_core.labels.phrases import label_features
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from sae_core.grid import GridResult
     from sae_core.labels.llm import LanguageModel
 
+PAPER_FAMILIES = FamilyConfig(algorithm="paper")
 N_SAMPLED = 150  # features of each dictionary that are labelled and steered
 N_TRIALS = 150
 
@@ -164,11 +165,12 @@ class Study:
 
     @cached_property
     def forests(self) -> dict[str, Forest]:
-        """Families of this SAE as they are stored, and those of the baselines in the same configuration."""
-        found = {OURS: self.space.forest}
+        """Families by the paper's algorithm, of this SAE and of the baselines."""
+        self.report(0, len(self.baselines) + 1, "families by the paper's algorithm")
+        found = {OURS: self.space.grow(PAPER_FAMILIES)}
         for at, each in enumerate(self.baselines):
-            self.report(at, len(self.baselines), f"families of {each.name}")
-            found[each.name] = grow(coactivate(_codes(each)), self.space.forest.config)
+            self.report(at + 1, len(self.baselines) + 1, f"families of {each.name}")
+            found[each.name] = grow(coactivate(_codes(each)), PAPER_FAMILIES)
         return found
 
 
