@@ -162,7 +162,7 @@ def _identity(study: Study) -> str:
     grid = [asdict(member) for member in study.grid.result.members] if study.grid else None
     model = study.model.endpoint.model if study.model else None
     whole = [SCHEMA, manifest.get("embeddings"), saes, name, stored, grid, model, study.seed]
-    whole += [study.n_sampled, study.n_trials, study.explorer.embedder is not None]
+    whole += [study.n_sampled, study.n_trials, study.embedder is not None]
     return hashlib.sha256(json.dumps(whole).encode()).hexdigest()
 
 

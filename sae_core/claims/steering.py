@@ -193,7 +193,7 @@ def against_rewriting(study: Study) -> Claim:
     """10: an edit of the SAE against rewriting the query, at equal cosine."""
     measures: list[Measure] = []
     checks: list[Check] = []
-    embedder = study.explorer.embedder
+    embedder = study.embedder
     if embedder is None:
         text = "texts cannot be embedded here: the collection came with embeddings and without an encoder"
         return _rewriting_claim(
@@ -320,7 +320,7 @@ def _rewrite_by_model(
     """The same with queries that a language model rewrites; says what came of it."""
     from sae_core.labels.llm import Prompt, Question
 
-    model, embedder = study.model, study.explorer.embedder
+    model, embedder = study.model, study.embedder
     if model is None or embedder is None:
         return "Measured without a language model: rewriting by one needs an LLM (--llm-base-url)."
     prompt = Prompt.load("rewriter")

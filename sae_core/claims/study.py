@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from sae_core.codes import Codes
     from sae_core.corpus import Document
+    from sae_core.embed import Embedder
     from sae_core.explorer import Explorer, FeatureSet
     from sae_core.fit import Report as Progress
     from sae_core.grid import GridResult
@@ -113,6 +114,11 @@ class Study:
         return next(each for each in self.baselines if each.name == name)
 
     @cached_property
+    def embedder(self) -> Embedder | None:
+        """The collection's encoder, which embeds no text twice here: samples share most of their phrases."""
+        return _Remembering(self.explorer.embedder) if self.explorer.embedder else None
+
+    @cached_property
     def words(self) -> WordPredictor:
         return WordPredictor(tokenise(self.documents))
 
@@ -147,8 +153,7 @@ class Study:
         )
         own = _columns(codes, chosen)
         table = describe(part, own, self.x_MD)
-        embedder = self.explorer.embedder
-        labels = label_features(self.documents, own, table, part, self.x_MD, embedder, self.seed)
+        labels = label_features(self.documents, own, table, part, self.x_MD, self.embedder, self.seed)
         return Sampled(trials.Named(part.directions_ND, labels), own)
 
     @cached_property
@@ -172,6 +177,23 @@ class Study:
             self.report(at + 1, len(self.baselines) + 1, f"families of {each.name}")
             found[each.name] = grow(coactivate(_codes(each)), PAPER_FAMILIES)
         return found
+
+
+class _Remembering:
+    """An encoder that keeps what it has embedded."""
+
+    def __init__(self, embedder: Embedder) -> None:
+        self._embedder = embedder
+        self._known: dict[str, NDArray[np.float32]] = {}
+        self.name, self.fingerprint, self.width = embedder.name, embedder.fingerprint, embedder.width
+
+    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Unit rows (B, D) in the order of the texts."""
+        new = [text for text in dict.fromkeys(texts) if text not in self._known]
+        if new:
+            self._known.update(zip(new, self._embedder.embed(new), strict=True))
+        rows = [self._known[text] for text in texts]
+        return np.stack(rows) if rows else np.zeros((0, self.width), dtype=np.float32)
 
 
 def _codes(dictionary: Dictionary) -> Codes:
