@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from app.views import FamilyArea, TreeRow
+from app.views import FamilyArea, FamilyMap, TreeRow
 
 LETTER = 0.53  # mean width of a letter of a text face, as a share of its size
 WIDE_LETTERS = frozenset("mwMWQOGDHNU@%—…")
@@ -19,7 +19,10 @@ LINE = 1.25  # height of a line, in letters
 HEADER = 1.75  # height of the line that names a box with others in it, in letters
 LEAST_HOLDER = (110.0, 80.0)  # width and height from which a box shows those inside it
 LEAST_WIDTH = 2.6  # of a text, in letters
-MAX_LINES = 5
+LEAST_CHILD = 6.0  # ... of the names of features
+MAX_LINES = 4  # of a name
+SMALL = 0.86  # letters of figures and of the names of features
+_FIGURES = "00 · R 0.00"
 MIN_COLUMN, MAX_COLUMN = 150.0, 340.0  # width of a block of an icicle
 ELLIPSIS = "…"
 
@@ -43,6 +46,7 @@ class Leaf:
     depth: int
     lines: list[str]  # of the name, as many as fit
     has_figures: bool  # whether a line of figures fits below them
+    children: list[str]  # ... and the features of the family below that
 
 
 @dataclass(frozen=True)
@@ -117,41 +121,50 @@ def wrap(text: str, width: float, size: float, most: int) -> list[str]:
 
 
 def treemap(
-    areas: Sequence[FamilyArea], tops: Sequence[int], width: float, height: float, letter: float
+    families: FamilyMap, width: float, height: float, letter: float, most: int | None = None
 ) -> list[Leaf]:
-    """The areas `tops` side by side, and inside the larger ones those that lie inside them.
+    """The families that lie in no other side by side, and inside the larger ones those that lie in them.
 
-    A box is as large, among its neighbours, as its area is; `letter` is the size of the letters.
+    A box is as large, among its neighbours, as its area is; `letter` is the size of the letters. Only the
+    first `most` are shown.
     """
+    areas = families.areas
+    tops = [top for top in families.tops if most is None or top < most]
     leaves: list[Leaf] = []
     for found in squarify([areas[i].area for i in tops], width, height):
         area = areas[tops[found.index]]
+        inside = [place for place in area.inside if most is None or place < most]
         outer = _shrunk(Box(tops[found.index], found.x, found.y, found.width, found.height))
-        is_holder = bool(area.inside) and outer.width >= LEAST_HOLDER[0] and outer.height >= LEAST_HOLDER[1]
-        header = letter * HEADER if is_holder else outer.height
-        leaves.append(_leaf(area.label, outer, 0, header, letter))
+        is_holder = bool(inside) and outer.width >= LEAST_HOLDER[0] and outer.height >= LEAST_HOLDER[1]
+        header = letter * HEADER
         if not is_holder:
+            leaves.append(_leaf(area, outer, 0, letter))
             continue
+        name = cut(area.label, outer.width - letter, letter)
+        leaves.append(Leaf(outer, 0, [name], has_figures=False, children=[]))
         # What the area has besides those inside it keeps its share, as an empty place.
-        sizes = [areas[i].area for i in area.inside]
+        sizes = [areas[i].area for i in inside]
         sizes.append(max(0.0, area.area - sum(sizes)))
         for box in squarify(sizes, outer.width - 2 * GAP, outer.height - header - GAP):
-            if box.index < len(area.inside):
-                index = area.inside[box.index]
+            if box.index < len(inside):
+                index = inside[box.index]
                 placed = Box(index, outer.x + GAP + box.x, outer.y + header + box.y, box.width, box.height)
-                inner = _shrunk(placed)
-                leaves.append(_leaf(areas[index].label, inner, 1, inner.height, letter))
+                leaves.append(_leaf(areas[index], _shrunk(placed), 1, letter))
     return leaves
 
 
-def _leaf(name: str, box: Box, depth: int, room: float, letter: float) -> Leaf:
-    """A box with as much of its name as fits into the upper `room` of it, and a line of figures if it can."""
+def _leaf(area: FamilyArea, box: Box, depth: int, letter: float) -> Leaf:
+    """A box with as much of its name as has room, a line of figures, and what features it has."""
     width = box.width - letter
-    if width < letter * LEAST_WIDTH or room < letter * LINE:
-        return Leaf(box, depth, [], has_figures=False)
-    n_lines = min(MAX_LINES, int((room - letter / 2) / (letter * LINE)))
-    lines = wrap(name, width, letter, max(1, n_lines - 1))
-    return Leaf(box, depth, lines, has_figures=len(lines) < n_lines)
+    if width < letter * LEAST_WIDTH or box.height < letter * LINE:
+        return Leaf(box, depth, [], has_figures=False, children=[])
+    n_lines = int((box.height - letter / 2) / (letter * LINE))
+    lines = wrap(area.label, width, letter, max(1, min(MAX_LINES, n_lines - 1)))
+    n_left = n_lines - len(lines) - 2  # after the figures, and a gap
+    children = [cut(child, width, letter * SMALL) for child in area.children[: max(0, n_left)]]
+    has_names = width >= letter * LEAST_CHILD
+    has_figures = len(lines) < n_lines and width >= text_width(_FIGURES, letter * SMALL)
+    return Leaf(box, depth, lines, has_figures, children if has_names else [])
 
 
 def squarify(sizes: Sequence[float], width: float, height: float) -> list[Box]:

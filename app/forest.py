@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from sae_core.families import Family, FamilyConfig, Forest, Null
     from sae_core.labels import Label
 
-MAX_AREAS = 240  # boxes of a treemap; smaller ones could not be told apart
+MAX_AREAS = 150  # boxes of a treemap; smaller ones could not be told apart
 N_CHILDREN = 8  # that a card names
 CHANCE = 0.05  # a p of at most that is above chance
 HUB_TONES = (1.0, 2.0, 4.0)  # R from which a box is darker
@@ -136,6 +136,7 @@ class ServedForest:
             hub_ratio=hub,
             area=float(family.n_documents if area == "documents" else len(family.members)),
             tone=tone,
+            children=[self.sae.texts[member] for member in family.members[1 : N_CHILDREN + 1]],
             inside=inside,
         )
 

@@ -30,7 +30,7 @@ router = APIRouter()
 
 N_SURPRISING = 8
 N_FAMILIES = 6
-N_MAPPED = 60
+N_MAPPED = 40
 N_DOCUMENTS = 5
 RARE = 0.01  # a surprising feature fires on fewer documents than this share
 SCORE_BINS = 20

@@ -138,6 +138,7 @@ def _environment() -> Environment:
         "excerpt": excerpt,
         "typeset": lambda text: Markup(typeset(text)),  # noqa: S704 (escaped, and formulas cleaned, there)
         "parameters": parameters,
+        "tone": lambda share: min(3, int(4 * share)),
         "nested": nested,
     }
     environment.globals |= {"url": urls, "charts": charts, "areas": areas, "remembered": _remembered}

@@ -205,6 +205,7 @@ class FamilyArea:
     hub_ratio: float | None
     area: float  # what the box's area stands for
     tone: int  # of the legend, 0 is grey
+    children: list[str]  # a few of its features, the densest first
     inside: list[int]  # places of the families that lie inside it, among all areas
 
 
