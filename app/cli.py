@@ -561,13 +561,14 @@ def _endpoint(
 def _print_questions(job: Relabelling, price_in: float | None, price_out: float | None) -> None:
     """What will be asked and what that costs, before it is."""
     if job.model is None:
-        n = len(job.latents)
-        typer.echo(f"{job.space.name}: {n:,} features, judge: {job.predictor}. No language model is asked")
+        sizes = f"{len(job.latents):,} features, {len(job.families):,} families"
+        typer.echo(f"{job.space.name}: {sizes}, judge: {job.predictor}. No language model is asked")
         return
     plan, endpoint = job.plan, job.model.endpoint
     known = f"; {plan.n_known:,} answers are known already" if plan.n_known else ""
     typer.echo(
-        f"{job.space.name}: {plan.n_features:,} features, judge: {job.predictor}. "
+        f"{job.space.name}: {plan.n_features:,} features, {plan.n_families:,} families, "
+        f"judge: {job.predictor}. "
         f"{plan.n_calls:,} calls to {endpoint.model} at {endpoint.base_url}{known}"
     )
     tokens = f"About {_rounded(plan.tokens_in)} tokens in and {_rounded(plan.tokens_out)} out"
@@ -587,10 +588,11 @@ def _print_outcome(outcome: Outcome) -> None:
         typer.echo(problem, err=True)
     sources = ", ".join(f"{n:,} {source}" for source, n in outcome.sources.most_common())
     typer.echo(f"Labels by source: {sources}. With another text than before: {outcome.n_changed:,}")
+    n = outcome.n_features + outcome.n_families
     if outcome.n_failed:
         typer.echo(
-            f"An answer is missing for {outcome.n_failed:,} of {outcome.n_features:,} features, which keep "
-            "the label that they had. The same command asks for these again."
+            f"An answer is missing for {outcome.n_failed:,} of {n:,}, which keep the label that they had. "
+            "The same command asks for these again."
         )
     if outcome.n_asked:
         tokens = f"{outcome.tokens_in:,} tokens in and {outcome.tokens_out:,} out"

@@ -11,11 +11,11 @@ loses. Features for which the model has no answer keep what they have.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
@@ -25,16 +25,19 @@ from sae_core.errors import EmbeddingError, SaefariError
 from sae_core.files import explain_write_errors, write_atomic
 from sae_core.labels import Candidate, Evidence, Former, Label, tidy
 from sae_core.labels.endpoint import Endpoint
+from sae_core.labels.families import label_families, split_family
 from sae_core.labels.llm import (
+    FAMILY,
     INTERPRETER,
     Answer,
     LanguageModel,
     LLMPredictor,
     Question,
     estimate,
+    family_question,
     interpreter_question,
 )
-from sae_core.labels.phrases import label_features
+from sae_core.labels.phrases import Labeller
 from sae_core.labels.predictors import MeaningPredictor, WordPredictor
 from sae_core.labels.scores import MIN_SCORED, N_ENTERED, Predictor, Split, hold_tournament, split_documents
 from sae_core.labels.words import tokenise
@@ -47,6 +50,7 @@ if TYPE_CHECKING:
 
     from sae_core.corpus import Document
     from sae_core.explorer import Explorer, FeatureSet
+    from sae_core.families import Family
     from sae_core.fit import Console
 
 PREDICTORS = ("embedding", "bm25", "llm")
@@ -58,12 +62,18 @@ DOCUMENTS_PER_BLOCK = 1000
 N_SAMPLED = 40  # features whose questions are written out to estimate those of the others
 STAND_IN = "some phrase of words"  # for a label that is not known yet, in estimates
 
-Read = Callable[[Sequence[int]], "list[Document]"]
+UNNAMED = "(no name)"  # of a family's parent, in a question
+UNLABELLED = Label("", "none")
+
+Read: TypeAlias = "Callable[[Sequence[int]], list[Document]]"
+Report: TypeAlias = Callable[[int, int], None]
+Rewrite: TypeAlias = "Callable[[Path, Path, Sequence[FeatureSet]], None]"
+_Judges: TypeAlias = tuple[Predictor, list[Predictor]]
 
 
 @dataclass(frozen=True)
 class RelabelConfig:
-    """Which labels are made again, and how they are judged."""
+    """Which labels are made again, and how they are judged. With a feature goes the family it is root of."""
 
     sae: str = ""  # "": the first of the collection
     predictor: str = ""  # of PREDICTORS; "": embedding where the collection has an encoder, else bm25
@@ -76,6 +86,7 @@ class Plan:
     """What a run would ask of the language model. Tokens are estimates."""
 
     n_features: int
+    n_families: int
     n_calls: int
     n_known: int  # answers that the cache has already; not among the calls
     tokens_in: int
@@ -91,8 +102,9 @@ class Outcome:
     """What a run made."""
 
     folder: Path  # the generation that is served now
-    n_features: int
-    n_failed: int = 0  # features whose label stays because an answer is missing
+    n_features: int  # that were to get a label
+    n_families: int
+    n_failed: int = 0  # of both: the label stays, because an answer is missing
     sources: Counter[str] = field(default_factory=Counter)  # of the labels that the others have now
     n_changed: int = 0  # labels with another text than before
     n_asked: int = 0  # calls that were answered; not those that the cache knew
@@ -103,9 +115,9 @@ class Outcome:
 
 @dataclass(frozen=True)
 class _Case:
-    """A feature that gets a label: what it was called, and the documents that will judge."""
+    """A feature or a family that gets a label: what it was called, and the documents that will judge."""
 
-    latent: int
+    id: int  # the latent; of a family its root
     split: Split
     old: Label
     candidates: list[Candidate] = field(default_factory=list)  # those that compete first
@@ -134,6 +146,8 @@ class Relabelling:
         self.model = None if endpoint is None else LanguageModel(endpoint, home / "cache" / "llm")
         self._check_predictor()
         self.latents = self._choose()
+        chosen = set(self.latents)
+        self.families = [family for family in self.space.families if family.id in chosen]
 
     @property
     def predictor(self) -> str:
@@ -171,12 +185,14 @@ class Relabelling:
     def plan(self) -> Plan:
         """What `run` will ask; nothing is asked. Without a language model all is 0."""
         model, predictor = self.model, self._llm_predictor
+        sizes = len(self.latents), len(self.families)
         if model is None:
-            return Plan(len(self.latents), 0, 0, 0, 0)
+            return Plan(*sizes, 0, 0, 0, 0)
         todo: list[Question] = []
         unnamed: list[_Case] = []
         n_known = 0
-        for case, question in self._asked():
+        # Of families only the number is certain: they are asked about with the new labels of features.
+        for case, question in (*self._asked(), *self._asked_of_families(self.space.labels)):
             answer = model.find(question)
             if answer is None:
                 todo.append(question)
@@ -192,11 +208,11 @@ class Relabelling:
         if predictor is not None and unnamed:
             numbers += _guess(unnamed, predictor)
         n_calls, tokens_in, tokens_out = numbers.tolist()
-        return Plan(len(self.latents), n_calls, n_known, tokens_in, tokens_out)
+        return Plan(*sizes, n_calls, n_known, tokens_in, tokens_out)
 
     # --- the run ----------------------------------------------------------------------------------
 
-    def run(self, rewrite_catalogue: Callable[[Path, Path, Sequence[FeatureSet]], None]) -> Outcome:
+    def run(self, rewrite_catalogue: Rewrite) -> Outcome:
         """Make the labels and publish them; SaefariError, and nothing is published, if there is none.
 
         `rewrite_catalogue` makes, from the folders of the old and of the new generation, the tables that
@@ -206,39 +222,67 @@ class Relabelling:
             if artifact.current(self.collection) != self.explorer.path:
                 what = f"{self.explorer.name} was rebuilt in the meantime."
                 raise SaefariError(what, remedy="Give the same command again.")
-            outcome = Outcome(self.explorer.path, len(self.latents))
-            labels = self._make(outcome)
-            self._take_stock(outcome)
+            outcome = Outcome(self.explorer.path, len(self.latents), len(self.families))
+            labels, of_families = self._make()
+            self._take_stock(outcome, labels, of_families)
             if not labels:
                 what = " ".join(["No label was made, and none is lost.", *outcome.problems])
                 raise SaefariError(what, remedy="What was answered is kept for the next time.")
-            self._publish(labels, rewrite_catalogue)
+            self._publish(labels, of_families, rewrite_catalogue)
             outcome.folder = artifact.current(self.collection)
             return outcome
 
-    def _make(self, outcome: Outcome) -> dict[int, Label]:
-        """The new labels by feature."""
+    def _make(self) -> tuple[dict[int, Label], dict[int, Label]]:
+        """The new labels, of features and then, with their help, of families."""
         judges = self._predictors()
         if self.model is None:
             with self.console.stage("Labels") as report:
-                cases = list(self._phrase_cases(report))
-            return self._judge(cases, judges, outcome)
+                return self._make_phrases(judges, report)
         n_calls = self.plan.n_calls
         with self.console.stage(f"Asking {tidy(self.model.endpoint.model)}") as report:
             # What was planned is in part an estimate.
             self.model.progress = lambda done, detail: report(done, max(done, n_calls), detail)
-            cases = list(self._named_cases(self.model))
-            labels = self._judge(cases, judges, outcome)
-        outcome.n_failed = len(self.latents) - len(labels)
-        return labels
+            labels = self._judge(self._named_cases(self._asked()), judges)
+            if not labels:
+                return {}, {}
+            asked = self._asked_of_families(self._merged(labels))
+            return labels, self._judge(self._named_cases(asked), judges)
 
-    def _named_cases(self, model: LanguageModel) -> Iterator[_Case]:
-        """The features for which the model has names."""
-        asked = list(self._asked())
-        answers = model.ask([question for _, question in asked])
-        for (case, _), answer in zip(asked, answers, strict=True):
-            if answer is not None:
-                yield _named(case, answer, model.source)
+    def _make_phrases(self, judges: _Judges, report: Report) -> tuple[dict[int, Label], dict[int, Label]]:
+        labeller = Labeller(
+            self._documents, self.space.codes, self.space.features, self.space.sae,
+            self.explorer.index.vectors(), self._embedder, self._seed, report,
+        )  # fmt: skip
+        fresh = labeller.features()
+        cases = [
+            self._phrase_case(latent, self._split(latent), self.space.labels[latent], fresh[latent])
+            for latent in self.latents
+        ]
+        labels = self._judge(cases, judges)
+        members = [family.members for family in self.families]
+        found = label_families(labeller, members, self._merged(labels))
+        of_families = [
+            self._phrase_case(family.id, self._split_of(family), family.label or UNLABELLED, new)
+            for family, new in zip(self.families, found, strict=True)
+        ]
+        return labels, self._judge(of_families, judges)
+
+    def _merged(self, labels: Mapping[int, Label]) -> list[Label]:
+        """The labels of all features: the new ones, and those that stay."""
+        return [labels.get(latent, old) for latent, old in enumerate(self.space.labels)]
+
+    def _named_cases(self, asked: Iterable[tuple[_Case, Question]]) -> list[_Case]:
+        """Those for which the model has names."""
+        model = self.model
+        if model is None:
+            return []
+        pairs = list(asked)
+        answers = model.ask([question for _, question in pairs])
+        return [
+            _named(case, answer, model.source)
+            for (case, _), answer in zip(pairs, answers, strict=True)
+            if answer is not None
+        ]
 
     def _asked(self) -> Iterator[tuple[_Case, Question]]:
         """Each feature with the question for its name; its evidence has no answer yet."""
@@ -251,31 +295,39 @@ class Relabelling:
             evidence = {"": Evidence(shown, silent, INTERPRETER.version)}
             yield _Case(latent, split, self.space.labels[latent], evidence=evidence), question
 
+    def _asked_of_families(self, labels: Sequence[Label]) -> Iterator[tuple[_Case, Question]]:
+        """Each family with the question for its name, which shows those of its features."""
+        for family in self.families:
+            parent, *children = (labels[member].text for member in family.members)
+            question = family_question(parent or UNNAMED, [child for child in children if child])
+            # Made from names alone: no documents were shown.
+            case = _Case(family.id, self._split_of(family), family.label or UNLABELLED)
+            yield replace(case, evidence={"": Evidence([], [], FAMILY.version)}), question
+
+    @property
+    def _seed(self) -> int:
+        return int(self.space.config["seed"])
+
     def _split(self, latent: int) -> Split:
-        return split_documents(self.space.codes, self.space.features, latent, int(self.space.config["seed"]))
+        return split_documents(self.space.codes, self.space.features, latent, self._seed)
 
-    def _phrase_cases(self, report: Callable[[int, int], None]) -> Iterator[_Case]:
-        """Phrases made again; names that a language model gave before compete with them."""
-        fresh = label_features(
-            self._documents, self.space.codes, self.space.features, self.space.sae,
-            self.explorer.index.vectors(), self._embedder, int(self.space.config["seed"]), report,
-        )  # fmt: skip
-        for latent in self.latents:
-            old, new = self.space.labels[latent], fresh[latent]
-            names = [each for each in old.candidates if each.source.startswith(LLM_SOURCE)][:N_ENTERED]
-            phrases = [each for each in new.candidates if each.chosen_by is not None] or new.candidates[:1]
-            phrases = phrases if new.source != "none" else []
-            # Where there are too few documents to choose by, the first candidate is taken: what leads now.
-            both = [*names, *phrases] if old.source.startswith(LLM_SOURCE) else [*phrases, *names]
-            evidence = {new.source: new.evidence} if new.evidence else {}
-            case = _Case(latent, self._split(latent), old, evidence=evidence)
-            is_settled = not both or not (names or self.config.predictor)
-            yield replace(case, settled=new) if is_settled else _enter(case, both, new.candidates)
+    def _split_of(self, family: Family) -> Split:
+        return split_family(self.space.codes, self.space.features, family.members, self._seed)
 
-    def _judge(
-        self, cases: Sequence[_Case], judges: tuple[Predictor, list[Predictor]], outcome: Outcome
-    ) -> dict[int, Label]:
-        """The label of each feature by the tournament; none where an answer of the judge is missing."""
+    def _phrase_case(self, number: int, split: Split, old: Label, new: Label) -> _Case:
+        """A label made again; names that a language model gave before compete with it."""
+        names = [each for each in old.candidates if each.source.startswith(LLM_SOURCE)][:N_ENTERED]
+        phrases = [each for each in new.candidates if each.chosen_by is not None] or new.candidates[:1]
+        phrases = phrases if new.source != "none" else []
+        # Where there are too few documents to choose by, the first candidate is taken: what leads now.
+        both = [*names, *phrases] if old.source.startswith(LLM_SOURCE) else [*phrases, *names]
+        evidence = {new.source: new.evidence} if new.evidence else {}
+        case = _Case(number, split, old, evidence=evidence)
+        is_settled = not both or not (names or self.config.predictor)
+        return replace(case, settled=new) if is_settled else _enter(case, both, new.candidates)
+
+    def _judge(self, cases: Sequence[_Case], judges: _Judges) -> dict[int, Label]:
+        """The label of each by the tournament; none where an answer of the judge is missing."""
         found = [(case, case.settled) for case in cases if case.settled is not None]
         open_ = [case for case in cases if case.settled is None]
         for start in range(0, len(open_), FEATURES_PER_BLOCK):
@@ -283,10 +335,7 @@ class Relabelling:
             candidates, splits = [case.candidates for case in block], [case.split for case in block]
             held = hold_tournament(candidates, splits, *judges, entered=[case.n_entered for case in block])
             found += [pair for pair in zip(block, held, strict=True) if self._is_judged(pair[0].split)]
-        labels = {case.latent: _succeed(case, label) for case, label in found}
-        outcome.sources.update(label.source for label in labels.values())
-        outcome.n_changed = sum(label.text != case.old.text for case, label in found)
-        return labels
+        return {case.id: _succeed(case, label) for case, label in found}
 
     def _is_judged(self, split: Split) -> bool:
         predictor = self._llm_predictor
@@ -295,7 +344,15 @@ class Relabelling:
         samples = (split.mined, split.choosing, split.heldout)
         return all(predictor.has_answered(sample.documents) for sample in samples)
 
-    def _take_stock(self, outcome: Outcome) -> None:
+    def _take_stock(
+        self, outcome: Outcome, labels: Mapping[int, Label], of_families: Mapping[int, Label]
+    ) -> None:
+        before = {family.id: family.label or UNLABELLED for family in self.families}
+        pairs = [(label, self.space.labels[latent]) for latent, label in labels.items()]
+        pairs += [(label, before[root]) for root, label in of_families.items()]
+        outcome.n_failed = len(self.latents) + len(self.families) - len(pairs)
+        outcome.sources.update(label.source for label, _ in pairs)
+        outcome.n_changed = sum(label.text != old.text for label, old in pairs)
         if self.model is None:
             return
         outcome.n_asked = self.model.n_asked
@@ -306,13 +363,15 @@ class Relabelling:
             outcome.problems.insert(0, str(self.model.problem))
 
     def _publish(
-        self,
-        labels: dict[int, Label],
-        rewrite_catalogue: Callable[[Path, Path, Sequence[FeatureSet]], None],
+        self, labels: Mapping[int, Label], of_families: Mapping[int, Label], rewrite_catalogue: Rewrite
     ) -> None:
-        merged = [labels.get(latent, old) for latent, old in enumerate(self.space.labels)]
+        merged, forest = self._merged(labels), self.space.forest
+        families = [
+            replace(family, label=of_families.get(family.id, family.label)) for family in forest.families
+        ]
         metrics = {**self.space.metrics, "n_labelled": sum(label.source != "none" for label in merged)}
-        changed = replace(self.space, labels=merged, metrics=metrics)
+        forest = replace(forest, families=families)
+        changed = replace(self.space, labels=merged, forest=forest, metrics=metrics)
         spaces = [changed if space.name == changed.name else space for space in self.explorer.saes.values()]
         with (
             self.console.stage("Writing") as report,
@@ -326,7 +385,7 @@ class Relabelling:
 
     # --- judges -----------------------------------------------------------------------------------
 
-    def _predictors(self) -> tuple[Predictor, list[Predictor]]:
+    def _predictors(self) -> _Judges:
         """The judge, and the others whose scores stand beside its own."""
         with self.console.stage("Reading documents"):
             offline: dict[str, Predictor] = {"bm25": WordPredictor(tokenise(self._documents))}

@@ -39,12 +39,14 @@ from sae_core.labels.scores import Sample
 
 VERSION = 1  # of the lines in the cache
 MARK = "~~~~"  # begins the lines around what a document says
-N_STRONGEST, N_TYPICAL, N_NEAR, N_RANDOM = 6, 3, 5, 3  # documents in the interpreter's prompt
+# Documents in the interpreter's prompt. With MAX_TEXT they leave room for an answer in a context of 4,096
+# tokens, which is what Ollama gives unless it is told otherwise, cutting longer prompts without a word.
+N_STRONGEST, N_TYPICAL, N_NEAR, N_RANDOM = 6, 3, 4, 3
 N_TOGETHER = 10  # documents in one question to the predictor
 N_CHILDREN = 30  # names in the family's prompt
 MAX_LABELS = 3
 MAX_WORDS = 12  # asked for are 8; a longer answer is a sentence and no name
-MAX_TEXT, MAX_REASONING = 1200, 1500  # letters
+MAX_TEXT, MAX_REASONING = 700, 1500  # letters
 MAX_IN_A_ROW = 10  # questions without a usable answer, after which no more are asked
 # For estimates: letters of English per token, and tokens of an answer.
 LETTERS_PER_TOKEN, TOKENS_OF_NAMES, TOKENS_OF_NUMBER = 4.0, 150, 8

@@ -68,7 +68,15 @@ def was_chosen(label: Label) -> bool:
 
 
 def calls_in(text: str) -> int:
-    found = re.search(r"([\d,]+) calls to", text)
+    return number_in(text, r"([\d,]+) calls to")
+
+
+def families_in(text: str) -> int:
+    return number_in(text, r"([\d,]+) families")
+
+
+def number_in(text: str, pattern: str) -> int:
+    found = re.search(pattern, text)
     assert found
     return int(found[1].replace(",", ""))
 
@@ -80,7 +88,8 @@ def test_a_language_model_labels_the_planted_collection(
     before, old = feature_set(home), generation(home)
     with serving(sensible) as server:
         status, out, err = run(*words(server, home))
-        n_calls = len(server.calls)
+        n_calls, n_families = len(server.calls), families_in(out)
+        assert server.count("family") == n_families > 1
         assert all(call.headers["authorization"] == f"Bearer {KEY}" for call in server.calls)
     assert status == 0, err
     assert calls_in(out) == n_calls
@@ -107,6 +116,14 @@ def test_a_language_model_labels_the_planted_collection(
     fires = set(after.codes.of_latent(latent)[0].tolist())
     assert set(label.evidence.positives) <= fires
     assert fires.isdisjoint(label.evidence.negatives)
+    families = [family for family in after.families if family.label and family.label.source == "llm:tiny"]
+    assert len(families) > 1
+    named_family = max(families, key=lambda family: auc_of(family.label or Label("", "none")))
+    assert named_family.label is not None
+    assert named_family.label.text == f"family of {after.labels[named_family.id].text}"
+    assert named_family.label.evidence is not None
+    assert named_family.label.evidence.prompt.startswith("family@")
+    assert auc_of(named_family.label) > 0.8
     whole = b"".join(path.read_bytes() for path in home.rglob("*") if path.is_file())
     assert KEY not in out + err
     assert KEY.encode() not in whole
@@ -136,7 +153,7 @@ def test_a_dry_run_asks_nothing_and_says_what_a_run_will(run: Run, home: Path) -
         assert calls_in(out) == 0
         assert f"{planned} answers are known already" in out
         _, out, _ = run(*words(server, home, "--limit", "9", "--dry-run"))
-        assert calls_in(out) == 2
+        assert calls_in(out) == 2 + families_in(out) - (planned - 7)
 
 
 def test_the_model_itself_can_judge(run: Run, home: Path) -> None:
@@ -148,7 +165,8 @@ def test_the_model_itself_can_judge(run: Run, home: Path) -> None:
         assert status == 0, err
         asked = len(server.calls)
         assert planned >= asked > 0.5 * planned
-        assert server.count("predictor") == asked - 3
+        assert server.count("interpreter") == 3
+        assert server.count("family") == families_in(out)
         best = max((label for label in feature_set(home).labels if label.source == "llm:tiny"), key=auc_of)
         assert best.score is not None
         assert "confidence of tiny" in best.score.predictor
@@ -192,7 +210,7 @@ def test_a_run_that_was_stopped_goes_on_where_it_was(
         status, out, err = run(*words(server, home))
         assert status == 0, err
         n_features = int((feature_set(home).codes.counts() > 0).sum())
-        assert len(server.calls) == n_features - stopped_after  # only the calls in flight came twice
+        assert server.count("interpreter") == n_features - stopped_after  # those in flight came twice
         assert f"{stopped_after} answers are known already" in out
 
 
@@ -214,7 +232,8 @@ def test_an_endpoint_that_dies_half_way_leaves_what_is_finished(run: Run, home: 
         status, out, err = run(*words(server, home, "--concurrency", "1"))
         n_features = int((before.codes.counts() > 0).sum())
         assert status == 0
-        assert f"An answer is missing for {n_features - 6} of {n_features} features, which keep" in out
+        n = n_features + families_in(out)
+        assert f"An answer is missing for {n - 6} of {n}, which keep" in out
         assert "10 questions in a row had no usable answer" in err
         assert "500 (dead)" in err
         after = feature_set(home)
@@ -225,7 +244,7 @@ def test_an_endpoint_that_dies_half_way_leaves_what_is_finished(run: Run, home: 
         server.calls.clear()
         status, out, _ = run(*words(server, home, "--concurrency", "1"))
         assert status == 0
-        assert len(server.calls) == n_features - 6
+        assert len(server.calls) == n - 6
         assert "An answer is missing" not in out
 
 
@@ -233,7 +252,7 @@ def test_a_single_feature_without_an_answer_is_counted(run: Run, home: Path) -> 
     with serving(lambda call: names("x" * 10_000) if call.number < 3 else sensible(call)) as server:
         status, out, err = run(*words(server, home, "--concurrency", "1", "--limit", "4"))
     assert status == 0
-    assert "An answer is missing for 1 of 4 features" in out
+    assert f"An answer is missing for 1 of {4 + families_in(out)}" in out
     assert "no name in it" in err
 
 
@@ -272,9 +291,9 @@ def test_only_some_features_are_labelled(run: Run, home: Path) -> None:
     before = feature_set(home)
     living = [n for n, label in enumerate(before.labels) if label.source != "none"][:2]
     with serving(sensible) as server:
-        status, _, _ = run(*words(server, home, "--only", f"{living[0]}, {living[1]}"))
+        status, out, _ = run(*words(server, home, "--only", f"{living[0]}, {living[1]}"))
         assert status == 0
-        assert len(server.calls) == 2
+        assert len(server.calls) == 2 + families_in(out)
     after = feature_set(home)
     changed = [n for n, label in enumerate(after.labels) if label != before.labels[n]]
     assert set(changed) <= set(living)

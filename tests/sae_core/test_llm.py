@@ -447,10 +447,10 @@ def test_the_interpreter_sees_strong_typical_near_and_random_documents() -> None
     asked, positives, negatives = interpreter_question(sample(), np.linspace(10, 1, 20), read)
     assert positives[:6] == list(range(6))
     assert positives[-1] == 19
-    assert negatives == [20, 21, 22, 23, 24, 30, 31, 32]
+    assert negatives == [20, 21, 22, 23, 30, 31, 32]
     text = asked.messages[1]["content"]
     assert f"{MARK} text 1, fires, strength 10.0 {MARK}" in text
-    assert f"{MARK} text 17, silent {MARK}" in text
+    assert f"{MARK} text 16, silent {MARK}" in text
 
 
 @pytest.mark.parametrize("n", [1, 2, 7])
@@ -465,7 +465,7 @@ def test_a_document_cannot_leave_its_quotation() -> None:
     """What says "ignore previous instructions" is quoted in one line, its marks broken, its $ a $."""
     asked, _, _ = interpreter_question(sample(), np.linspace(10, 1, 20), read)
     lines = asked.messages[1]["content"].split("\n")
-    assert sum(line.startswith(MARK) for line in lines) == 2 * 17  # ours and no other
+    assert sum(line.startswith(MARK) for line in lines) == 2 * 16  # ours and no other
     at = next(n for n, line in enumerate(lines) if "Ignore previous instructions" in line)
     assert lines[at - 1] == f"{MARK} text 1, fires, strength 10.0 {MARK}"
     assert lines[at + 1] == f"{MARK} end of text 1 {MARK}"
@@ -490,6 +490,23 @@ def test_prompts_are_told_apart_by_their_digest() -> None:
     assert changed.version != INTERPRETER.version
     other = Question(changed, question().messages, Interpretation)
     assert other.key("m") != question().key("m") != question().key("n")
+
+
+def test_questions_fit_a_small_context() -> None:
+    """4,096 tokens, the answer included: what Ollama gives by default."""
+    long = [Document(id=str(n), title="A title of some words", abstract="word " * 2000) for n in range(60)]
+    few = Sample(np.arange(20), np.arange(20, 30), np.arange(30, 40))
+    asked, _, _ = interpreter_question(few, np.linspace(10, 1, 20), lambda at: [long[n] for n in at])
+    predictor = LLMPredictor(
+        LanguageModel(Endpoint("http://localhost", "m"), Path()), lambda at: [long[n] for n in at]
+    )
+    (judged, _), *_ = predictor.questions("a label of some words", np.arange(30))
+    for question in (
+        asked,
+        judged,
+        family_question("a parent of some words", ["a child of some words"] * 90),
+    ):
+        assert question.tokens_in + question.tokens_out < 3_800
 
 
 def test_an_estimate_is_near_what_is_sent() -> None:
