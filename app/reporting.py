@@ -19,8 +19,8 @@ from sae_core.claims.grids import (
     seconds_of,
     train_own_grid,
 )
-from sae_core.errors import SaefariError
-from sae_core.explorer import Explorer
+from sae_core.errors import SaefariError, TrainingError
+from sae_core.explorer import Explorer, FeatureSet
 from sae_core.files import explain_write_errors, write_atomic
 from sae_core.report import claims_text
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from sae_core.labels.endpoint import Endpoint
     from sae_core.labels.llm import LanguageModel
 
-GRID, PARTS = "grid", "parts"
+REPORTS, GRID, PARTS = "reports", "grid", "parts"
 CALLS_PER_LABEL = 12  # at most: sixty documents to choose by, sixty to judge, ten to a call
 TOKENS_PER_CALL = 3_300  # about: ten documents, and the instructions
 
@@ -59,12 +59,12 @@ def make_report(
 
     `say` gets sentences for people before anything takes long.
     """
-    explorer, out = _open(settings, collection, options, console)
-    space = explorer.get_sae(options.sae or next(iter(explorer.saes)))
+    explorer, space = _open(settings, collection, options, console)
+    out, grid_folder = _folders(settings, collection, space.name, options)
     with closing(Catalog(explorer.path / FILE_NAME)) as catalog:
         documents = catalog.documents(range(explorer.n_documents))
     with explain_write_errors(out), artifact.locked(out):
-        grid = _grid(explorer, options, out, console, say)
+        grid = _grid(explorer, space, options, grid_folder, console, say)
         study = Study(
             explorer, space, documents, grid=grid, model=_model(settings, options, say), seed=options.seed
         )
@@ -80,8 +80,8 @@ def plan_report(
     settings: Settings, collection: str, options: ReportOptions, console: Console, say: Callable[[str], None]
 ) -> None:
     """Say what `make_report` would do and take; nothing is trained, asked or published."""
-    explorer, out = _open(settings, collection, options, console, with_encoder=False)
-    space = explorer.get_sae(options.sae or next(iter(explorer.saes)))
+    explorer, space = _open(settings, collection, options, console, with_encoder=False)
+    out, grid_folder = _folders(settings, collection, space.name, options)
     say(f"{space.name} of {collection}: ten claims on {explorer.n_documents:,} documents, into {out}")
     if options.grid is not None:
         say(grid_from(options.grid, explorer).words)
@@ -90,11 +90,11 @@ def plan_report(
             plan = plan_own_grid(
                 explorer,
                 options.sizes or default_sizes(space),
-                out / GRID,
+                grid_folder,
                 seed=options.seed,
                 steps=options.steps,
             )
-        except SaefariError as error:
+        except TrainingError as error:
             say(f"No grid can be trained: {error} Claims 1 to 3 are then not measured.")
         else:
             steps = next(iter(plan.configs.values())).steps
@@ -149,32 +149,41 @@ def _open(
     console: Console,
     *,
     with_encoder: bool = True,
-) -> tuple[Explorer, Path]:
+) -> tuple[Explorer, FeatureSet]:
     with console.stage("Loading the collection"):
         explorer = Explorer.load(settings.collections / collection)
         if with_encoder:
             explorer.load_encoder()
-    return explorer, options.out or settings.home / "reports" / collection
+    return explorer, explorer.get_sae(options.sae or next(iter(explorer.saes)))
+
+
+def _folders(settings: Settings, collection: str, sae: str, options: ReportOptions) -> tuple[Path, Path]:
+    """Where a report and its work lie, and the grid that all SAEs of a collection share."""
+    if options.out is not None:
+        return options.out, options.out / GRID
+    return settings.home / REPORTS / collection / sae, settings.home / REPORTS / collection / GRID
 
 
 def _grid(
-    explorer: Explorer, options: ReportOptions, out: Path, console: Console, say: Callable[[str], None]
+    explorer: Explorer,
+    space: FeatureSet,
+    options: ReportOptions,
+    folder: Path,
+    console: Console,
+    say: Callable[[str], None],
 ) -> GridFolder | None:
     """The grid that was given, or one that is trained; None where none can be."""
     if options.grid is not None:
         return grid_from(options.grid, explorer)
-    space = explorer.get_sae(options.sae or next(iter(explorer.saes)))
     sizes = options.sizes or default_sizes(space)
     try:
-        plan = plan_own_grid(explorer, sizes, out / GRID, seed=options.seed, steps=options.steps)
-    except SaefariError as error:
+        plan = plan_own_grid(explorer, sizes, folder, seed=options.seed, steps=options.steps)
+    except TrainingError as error:
         say(f"No grid can be trained: {error} Claims 1 to 3 are not measured.")
         return None
-    if not is_trained(plan, out / GRID):
-        say(
+    if not is_trained(plan, folder):
         say(f"Training {len(plan.configs)} SAEs for claims 1 to 3 takes about {seconds_of(plan):,.0f} s")
-        )
-    return train_own_grid(plan, out / GRID, console)
+    return train_own_grid(plan, folder, console)
 
 
 def _grid_words(grid: GridFolder | None) -> str:
