@@ -64,7 +64,7 @@ def make_report(
     with closing(Catalog(explorer.path / FILE_NAME)) as catalog:
         documents = catalog.documents(range(explorer.n_documents))
     with explain_write_errors(out), artifact.locked(out):
-        grid = _grid(explorer, space, options, grid_folder, console, say)
+        grid = _grid(explorer, space, options, grid_folder, console=console, say=say)
         study = Study(
             explorer, space, documents, grid=grid, model=_model(settings, options, say), seed=options.seed
         )
@@ -169,6 +169,7 @@ def _grid(
     space: FeatureSet,
     options: ReportOptions,
     folder: Path,
+    *,
     console: Console,
     say: Callable[[str], None],
 ) -> GridFolder | None:
