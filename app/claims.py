@@ -14,6 +14,7 @@ from sae_core.report import interval_text, measure_row
 if TYPE_CHECKING:
     from app.deps import ServedCollection, ServedSAE
 
+CHECKED = {True: "holds", False: "fails", None: "open"}
 TONES = {HOLDS: "holds", IN_PART: "part", FAILS: "fails", UNMEASURED: "open"}
 
 
@@ -47,6 +48,7 @@ def _claim(claim: Claim) -> ClaimView:
         verdict=claim.verdict,
         tone=TONES[claim.verdict],
         why=claim.why,
+        checks=[(CHECKED[check.passed], check.text) for check in claim.checks],
         rows=[measure_row(measure) for measure in claim.measures],
         caveat=claim.caveat,
         llm=claim.llm,

@@ -648,6 +648,7 @@ class ClaimView:
     verdict: str
     tone: str  # "holds", "part", "fails" or "open"
     why: str
+    checks: list[tuple[str, str]]  # tone ("holds", "fails" or "open") and what was checked
     rows: list[tuple[str, str, str, str, str]]  # measure, this SAE, interval, n, baselines
     caveat: str
     llm: str

@@ -82,7 +82,7 @@ def _steer_up(
                 Check("the moved feature can be named: too few features have labels", None, is_key=True)
             )
         return
-    own = trials.mean_interval(named_by[OURS])
+    own = trials.share_interval(named_by[OURS])
     beside = others({name: float(np.mean(values)) for name, values in named_by.items()})
     measures.append(
         measured(f"moved up, named among five, cosine {at}", own, len(named_by[OURS]), beside, "share")
@@ -119,7 +119,7 @@ def _steer_down(
         )
         return
     outcomes = trials.judge(found, named, study.library, [trials.turned(trial, AT) for trial in found])
-    own = trials.mean_interval([outcome.credit for outcome in outcomes])
+    own = trials.share_interval([outcome.credit for outcome in outcomes])
     measures.append(measured(f"moved down, named among five, cosine {AT}", own, len(found), kind="share"))
     text = f"moved down, it is named in {own.value:.0%}, chance 20%"
     checks.append(Check(text, own.low > trials.CHANCE))
@@ -140,7 +140,7 @@ def _steer_to_categories(
     if not shares.get(OURS):
         checks.append(Check("categories move with their features: there are no five categories", None))
         return
-    own = trials.mean_interval(shares[OURS])
+    own = trials.share_interval(shares[OURS])
     beside = others({name: float(np.mean(values)) for name, values in shares.items() if values})
     words = f"moved up, its category named among five, cosine {AT}"
     measures.append(measured(words, own, len(shares[OURS]), beside, "share"))
@@ -253,7 +253,10 @@ def _compare_edits(
     named_by = [[outcome.credit for outcome in each] for each in results]
     gains = [[outcome.gain for outcome in each] for each in results]
     beside = {"rewriting": float(np.mean(named_by[1])), "label's embedding": float(np.mean(named_by[2]))}
-    own, lead = trials.mean_interval(named_by[0]), trials.mean_interval(np.subtract(named_by[0], named_by[1]))
+    own, lead = (
+        trials.share_interval(named_by[0]),
+        trials.mean_interval(np.subtract(named_by[0], named_by[1])),
+    )
     gained = trials.mean_interval(np.subtract(gains[0], gains[1]))
     measures += [
         Measure(f"cosine with the query; {how}", float(np.mean(cosines)), n=len(kept)),
@@ -291,7 +294,7 @@ def _compare_by_categories(
         checks.append(Check("judged by categories: there are no five, or no labels", None))
         return
     lead = trials.mean_interval(np.subtract(ours, rewritten))
-    own, beside = trials.mean_interval(ours), {"rewriting": float(np.mean(rewritten))}
+    own, beside = trials.share_interval(ours), {"rewriting": float(np.mean(rewritten))}
     words = f"category named among five, mean cosine {np.mean(cosines):.2f}"
     measures += [
         measured(words, own, len(ours), beside, "share"),

@@ -224,6 +224,12 @@ def mean_interval(values: Sequence[float] | NDArray[np.floating[Any]]) -> Interv
     return Interval(mean, mean - reach, mean + reach)
 
 
+def share_interval(values: Sequence[float] | NDArray[np.floating[Any]]) -> Interval:
+    """The same of values between 0 and 1, which their mean cannot leave."""
+    found = mean_interval(values)
+    return Interval(found.value, max(0.0, found.low), min(1.0, found.high))
+
+
 def difference(ours: Sequence[float], others: Sequence[float]) -> Interval:
     """The mean of `ours` less that of `others`, of independent trials, with its 95 % interval."""
     a, b = mean_interval(ours), mean_interval(others)
