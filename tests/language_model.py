@@ -1,7 +1,7 @@
 """A language model for tests: a real server on 127.0.0.1 that answers as told, well or badly.
 
 It listens, speaks HTTP and counts; what it answers to a call is the test's to say. `sensible` reads the
-planted words in the prompts, as a good model would.
+planted words in the prompts, as a good model would, and writes them as a bad one might.
 """
 
 from __future__ import annotations
@@ -175,4 +175,4 @@ def sensible(call: Call) -> Raw:
         for word in set(WORDS) & set(re.findall(r"[a-z]+", text)):
             found[word] += 1 if state == "fires" else -1
     best = [word for word, _ in found.most_common(2)] or ["nothing"]
-    return names(f"the {best[0]} <b>phenomenon</b>", best[-1])
+    return names(f"the {best[0]} <script>phenomenon</script>\u202e\u0007", best[-1])

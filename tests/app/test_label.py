@@ -11,20 +11,24 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
 
 from app import urls
+from app.catalog import write_catalogue
 from app.main import create_app
 from app.settings import Settings
 from sae_core import artifact
+from sae_core.build import BuildConfig, build
+from sae_core.corpus import Corpus
 from sae_core.explorer import Explorer, FeatureSet
 from sae_core.labels import Label
 from sae_core.labels import endpoint as client_of_models
 from tests.app.served import Planted, Run
 from tests.language_model import HANG, Call, FakeModel, Raw, completion, names, sensible, serving
-from tests.planted import WORDS
+from tests.planted import WORDS, PlantedEmbedder, SilentConsole, documents
 
 ROOT = Path(__file__).parent.parent.parent
 KEY = "sk-secret-0123456789"
@@ -103,7 +107,7 @@ def test_a_language_model_labels_the_planted_collection(
     assert len(named) > 20
     latent = max(named, key=lambda latent: auc_of(after.labels[latent]))
     label, former = after.labels[latent], before.labels[latent]
-    assert re.fullmatch(r"the \w+ <b>phenomenon</b>", label.text)
+    assert re.fullmatch(r"the \w+ <script>phenomenon</script>", label.text)
     assert label.text.split()[1] in WORDS
     assert label.candidates[0].text == label.text
     assert label.candidates[0].chosen_by is not None
@@ -135,6 +139,29 @@ def test_a_language_model_labels_the_planted_collection(
         assert html.escape(former.text) in page
         found = client.get(urls.features("planted", after.name), params={"q": "phenomenon"}).text
         assert html.escape(label.text) in found
+
+
+def test_the_encoder_of_the_collection_judges_and_no_other(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home, encoder = tmp_path / "home", PlantedEmbedder()
+    monkeypatch.setattr("sae_core.build.load_embedder", lambda *_, **__: encoder)
+    monkeypatch.setattr("sae_core.relabel.load_embedder", lambda *_, **__: encoder)
+    sizes: dict[str, Any] = {"latents": (32,), "ks": (3,), "steps": 100, "stability": False}
+    config = BuildConfig(name="planted", title="Planted", embedder="planted", **sizes)
+    build(Corpus(documents(300), []), config, home, SilentConsole(), write_catalogue)
+    with serving(sensible) as server:
+        status, out, err = run(*words(server, home, "--limit", "5"))
+        assert status == 0, err
+        assert "judge: embedding" in out
+        scores = [label.score for label in feature_set(home).labels if label.source == "llm:tiny"]
+        assert scores
+        assert scores[0] is not None
+        assert "cosine of the label's embedding" in scores[0].predictor
+        monkeypatch.setattr(encoder, "fingerprint", "another", raising=False)
+        status, _, err = run(*words(server, home, "--limit", "5"))
+    assert status == 1
+    assert "not the one that embedded these documents" in err
 
 
 def test_a_dry_run_asks_nothing_and_says_what_a_run_will(run: Run, home: Path) -> None:

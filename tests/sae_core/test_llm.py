@@ -573,5 +573,5 @@ def test_the_sensible_model_reads_planted_words() -> None:
         pass
     raw = sensible(Call(0, "", {}, {"messages": asked.messages}))
     content = json.loads(raw.body)["choices"][0]["message"]["content"]
-    assert asked.read(content).labels[0] == f"the {WORDS[0]} <b>phenomenon</b>"  # type: ignore[attr-defined]
+    assert asked.read(content).labels[0] == f"the {WORDS[0]} <script>phenomenon</script>"  # type: ignore[attr-defined]
     assert server.calls == []
