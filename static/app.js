@@ -201,6 +201,14 @@
     find("#error")?.replaceChildren();
     const summary = find("[data-announce]", ctx.target instanceof Element ? ctx.target : document);
     if (summary) announce(summary.textContent.trim());
+    if (unfolded) find(`#${unfolded} li a`)?.focus();
+    unfolded = null;
+  });
+
+  // Where a branch of a tree is unfolded, the link that did it is gone: the focus goes to what it brought.
+  let unfolded = null;
+  document.addEventListener("click", (event) => {
+    unfolded = event.target.closest("a[data-open]")?.dataset.open ?? null;
   });
 
   document.addEventListener("htmx:error", () => {

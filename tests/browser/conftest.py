@@ -24,6 +24,7 @@ from tests.browser.search_page import SearchPage
 
 HERE = Path(__file__).parent
 HOSTILE = "<script>alert('label')</script>"
+ENDLESS = "\u202e" + "x" * 10_000 + "\u2066\u05e9\u05dc"  # overriding and isolating directions, unclosed
 
 PATIENCE = 15_000  # ms; the machine may be busy with something else
 expect.set_options(timeout=PATIENCE)
@@ -45,6 +46,21 @@ def site(planted_home: Path, planted: Explorer) -> Planted:
 
 
 @pytest.fixture(scope="session")
+def endless(site: Planted) -> Planted:
+    """A third collection, whose labels and phrases have no end."""
+    explorer = site.with_labels(ENDLESS, "phrases")
+    explorer.name, explorer.title = "endless", "Labels without end"
+    labels = [
+        replace(
+            label, text="" if latent % 3 == 0 else ENDLESS, source="none" if latent % 3 == 0 else "phrases"
+        )
+        for latent, label in enumerate(explorer.saes[site.sae].labels)
+    ]
+    explorer.saes = {site.sae: replace(explorer.saes[site.sae], labels=labels)}
+    return Planted(site.home, explorer)
+
+
+@pytest.fixture(scope="session")
 def hostile(site: Planted) -> Planted:
     """A second collection whose labels are scripts, or, for every third feature, missing."""
     explorer = copy.copy(site.explorer)
@@ -60,9 +76,9 @@ def hostile(site: Planted) -> Planted:
 
 
 @pytest.fixture(scope="session")
-def address(site: Planted, hostile: Planted) -> Iterator[str]:
+def address(site: Planted, hostile: Planted, endless: Planted) -> Iterator[str]:
     """Where both collections are served."""
-    explorers = {shown.explorer.name: shown.explorer for shown in (site, hostile)}
+    explorers = {shown.explorer.name: shown.explorer for shown in (site, hostile, endless)}
     app = create_app(Settings(home=site.home), explorers)
     # The browser's first connection waits in the socket until the server has started.
     with socket.create_server(("127.0.0.1", 0)) as listening:

@@ -93,6 +93,10 @@ PAGES: dict[str, Addresses] = {
     "feature, quantile bands, log counts": lambda site: feature(site, busiest(site), "?tab=bands&log=1"),
     "dead feature": lambda site: feature(site, dead(site)),
     "families": lambda site: f"{site.base}/families",
+    "families under other parameters": lambda site: (
+        f"{site.base}/families?algorithm=paper&threshold=0.15&n_iterations=2&colour=hub&area=documents&sort=score"
+    ),
+    "no families": lambda site: f"{site.base}/families?threshold=1&min_size=30",
     "family": lambda site: urls.family(site.explorer.name, site.sae, busiest(site)),
     "document": lambda site: urls.document(site.explorer.name, "doc-0100"),
     "document with an odd title": lambda site: urls.document(site.explorer.name, "odd/0.v1"),
@@ -103,6 +107,7 @@ HOSTILE_PAGES: dict[str, Addresses] = {
     "steered search": steered,
     "features": PAGES["features"],
     "unlabelled feature": lambda site: feature(site, next(i for i in range(0, 64, 3) if i != dead(site))),
+    "families": PAGES["families"],
     "family": PAGES["family"],
 }
 
@@ -150,6 +155,16 @@ def test_scripts_as_labels_are_only_text(name: str, hostile: Planted, visit: Pag
     check(visit, HOSTILE_PAGES[name](hostile))
     expect(visit.get_by_text("<script>alert(").first).to_be_attached()
     assert visit.locator("script").count() == 2
+
+
+@pytest.mark.parametrize("name", ["overview", "steered search", "features", "feature", "families", "family"])
+def test_labels_without_end_break_no_layout(name: str, endless: Planted, visit: Page) -> None:
+    """One word of 10,000 letters, with characters that turn the direction of what follows."""
+    check(visit, {**PAGES, **HOSTILE_PAGES}[name](endless))
+    assert visit.locator("h1").bounding_box()["height"] < 900  # type: ignore[index]
+    for selector in (".crumbs", ".card h3", ".chip", ".tree-row"):
+        for box in [each.bounding_box() for each in visit.locator(selector).all()[:8]]:
+            assert box is None or box["height"] < 400, selector
 
 
 @pytest.mark.parametrize(
