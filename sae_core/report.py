@@ -68,6 +68,7 @@ def _sae_section(space: FeatureSet) -> list[str]:
         ("rare (density < 1e-4)", f"{scores['n_rare']:,}"),
         *_measured(scores),
         ("labels scored", f"{len(measured):,} of {n_alive:,} living features, {typical}"),
+        *[(f"label or score left out: {why}", f"{n:,}") for why, n in scores["labels_left_out"].items()],
         ("families", f"{len(space.families):,}"),
     ]
     baselines = [

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import unicodedata
+from collections import Counter
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 MAX_LETTERS = 120  # of a label; a longer one is cut, wherever it comes from
 
@@ -87,6 +91,12 @@ class Label:
             other_scores=[_score(score) for score in entry["other_scores"]],
             remark=entry["remark"],
         )
+
+
+def left_out(labels: Iterable[Label]) -> dict[str, int]:
+    """How many labels are missing, or not measured, for which reason: for people, most common first."""
+    reasons = Counter(label.remark.split(":")[0] for label in labels if label.remark)
+    return dict(reasons.most_common())
 
 
 def tidy(text: str, most: int = MAX_LETTERS) -> str:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from sae_core.labels.phrases import Labeller
 
 N_OF_MEMBER = 40  # its strongest documents, in which a phrase may be at home
-AT_HOME = 2.0  # times as often in a member's documents as in the corpus
+AT_HOME = 2.0  # times the odds that a document has the phrase, in a member's documents against the corpus
 MOST_MEMBERS = 64  # that are looked at one by one: the parent and its nearest descendants
 
 
@@ -54,7 +54,7 @@ def label_families(
     `labels` are those of all latents; those of the members are candidates, beside the phrases that stand
     out in the family's documents. Besides the parts of a feature's ranking, a phrase of a family has
 
-        breadth      the share of members in whose documents it stands at least twice as often as elsewhere
+        breadth      the share of members in whose documents it has at least twice its odds in the corpus
         activation   of the members by the phrase's embedding, over their maxima: the mean of the root's
                      and of that of all
         specificity  the members' share of all that the phrase's embedding activates
@@ -89,8 +89,9 @@ class _Homes:
         for member, activation_V in labeller.activations(sorted(members)):
             documents = labeller.codes.of_latent(member)[0][:N_OF_MEMBER].astype(np.int64)
             shares_V = labeller.shares(documents)
+            at_home_V = AT_HOME * everywhere_V / (1 + (AT_HOME - 1) * everywhere_V)
             # Once is no evidence.
-            self._is_home[member] = shares_V > np.maximum(AT_HOME * everywhere_V, 1 / len(documents))
+            self._is_home[member] = shares_V > np.maximum(at_home_V, 1 / max(len(documents), 1))
             if activation_V is not None:
                 self._activation[member] = activation_V.clip(0, 1).astype(np.float32)
 

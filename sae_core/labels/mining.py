@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from sae_core.labels import MAX_LETTERS
 from sae_core.labels.words import BREAK, HYPHEN, INSIDE, SPACE, Tokens
 
 if TYPE_CHECKING:
@@ -254,7 +255,7 @@ def readability(text: str) -> float:
     value *= 0.95 if inner == {"of"} else 0.8 if inner else 1.0
     if any(len(word) == 1 or not any(map(str.isalpha, word)) for word in words):
         value *= 0.8
-    return value * min(1.0, MANY_LETTERS / len(text))
+    return value * min(1.0, MANY_LETTERS / len(text)) if len(text) <= MAX_LETTERS else 0.0
 
 
 def _wholeness(words: Sequence[tuple[int, ...]], n_documents_V: NDArray[np.int32]) -> NDArray[np.float64]:

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sae_core.labels import Candidate, Evidence, Label
+from sae_core.labels import Candidate, Evidence, Label, tidy
 from sae_core.labels.mining import choose_vocabulary, find_phrases, shortlist
 from sae_core.labels.predictors import MeaningPredictor, WordPredictor
 from sae_core.labels.scores import N_ENTERED, Predictor, Split, auc, hold_tournament, split_documents
@@ -45,7 +45,7 @@ N_STANDING_OUT, N_ACTIVE = 24, 40  # candidates of a feature: by contrast, and b
 VOCABULARY = 30_000  # common phrases, besides those that stand out somewhere
 LATENTS_PER_BLOCK, PHRASES_PER_BLOCK = 256, 4096
 N_KEPT = 8  # with the label
-MIN_RANKING = 0.15  # of a label; a feature whose best phrase has less is left unlabelled
+MIN_RANKING = 0.15  # of a label, and of one of its parts that documents decide; else there is none
 ENTERS = 0.9  # share of the best ranking that a candidate needs to enter the tournament
 # When another feature has the phrase, a candidate of at least this share of its ranking replaces it: one
 # that says the phrase more exactly ("thermal photons"), or any other.
@@ -137,7 +137,7 @@ class Labeller:
             mined = choice.split.mined
             evidence = Evidence(mined.positives.tolist(), mined.near.tolist(), made=made)
             whole = replace(label, evidence=evidence)
-            if label.candidates[0].parts["ranking"] < MIN_RANKING:
+            if _is_poor(label.candidates[0].parts):
                 remark = "no phrase tells its documents from others"
                 whole = replace(whole, text="", source="none", score=None, other_scores=[], remark=remark)
             labels.append(whole)
@@ -153,7 +153,8 @@ class Labeller:
                 continue
             a_VB = (self._vectors_VD - sae.b_dec_D) @ sae.W_enc_ND[block].T + sae.b_enc_N[block]
             for column, latent in enumerate(block):
-                yield latent, a_VB[:, column] / self.table.max_N[latent]
+                maximum = float(self.table.max_N[latent]) or np.inf  # a dead latent: nothing activates it
+                yield latent, a_VB[:, column] / maximum
 
     def rank(
         self, number: int, split: Split, places: NDArray[np.int64], more: dict[str, NDArray[np.float64]]
@@ -230,6 +231,12 @@ class Labeller:
         return self.rank(latent, split, places, parts)
 
 
+def _is_poor(parts: dict[str, float]) -> bool:
+    """Whether a phrase says too little, or nothing that the documents bear out."""
+    from_documents = (parts["contrast"], parts["wording"], parts.get("separation", 0.0))
+    return min(parts["ranking"], max(from_documents)) < MIN_RANKING
+
+
 def tell_apart(choices: Sequence[Choice]) -> tuple[list[list[Candidate]], list[int]]:
     """The candidates of each feature, best first, and how many of the first may name it.
 
@@ -274,5 +281,5 @@ def _first_free(choice: Choice, taken: set[tuple[int, ...]]) -> tuple[Candidate,
         key = tuple(sorted((*choice.keys[0], *choice.keys[at])))
         if key not in taken and whole.isdisjoint(choice.keys[at]):
             text = f"{choice.candidates[0].text}, {choice.candidates[at].text}"
-            return replace(choice.candidates[0], text=text), key, len(choice.keys)
+            return replace(choice.candidates[0], text=tidy(text)), key, len(choice.keys)
     return choice.candidates[0], choice.keys[0], len(choice.keys)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 N_BAND = 10  # positives from each of three bands: top, typical, borderline
 N_BAND_MINED = 20  # the same of documents that labels are made from
-N_RANDOM = 15  # silent documents, besides as many near misses
+N_OTHERS = 120  # silent documents at random: as many as are needed where a feature has no near misses
 MIN_SCORED = 5  # positives, and negatives, below which there is no score
 MIN_TO_CHOOSE = 24  # documents of a feature from which on a third of them is kept to choose by
 N_ENTERED = 4  # candidates of a feature in its tournament
@@ -76,7 +76,7 @@ def share_out(
     ranked: NDArray[np.int64], near: NDArray[np.int64], n_documents: int, seed: tuple[int, ...]
 ) -> Split:
     """Share out documents `ranked` from the strongest, their near misses, and others at random."""
-    random = _silent(n_documents, np.concatenate((ranked, near)), 4 * N_RANDOM, seed)
+    random = _silent(n_documents, np.concatenate((ranked, near)), N_OTHERS, seed)
     # Of near misses and others the mined documents get every other one, the two that score share the rest.
     is_chosen = len(ranked) >= MIN_TO_CHOOSE
     step = 3 if is_chosen else 2

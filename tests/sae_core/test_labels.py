@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,9 +15,10 @@ from sae_core.codes import Codes, encode_codes, make_codes
 from sae_core.corpus import Document
 from sae_core.errors import EmbeddingError
 from sae_core.features import FeatureTable, describe
-from sae_core.labels import Candidate, Label
+from sae_core.labels import MAX_LETTERS, Candidate, Label, left_out
+from sae_core.labels.families import label_families
 from sae_core.labels.mining import Phrases, choose_vocabulary, find_phrases, readability, shortlist
-from sae_core.labels.phrases import Choice, label_features, tell_apart
+from sae_core.labels.phrases import Choice, Labeller, label_features, tell_apart
 from sae_core.labels.predictors import WordPredictor
 from sae_core.labels.scores import (
     MIN_SCORED,
@@ -431,6 +433,107 @@ def test_documents_without_a_word_leave_a_feature_without_a_label(planted: Plant
     wordless = [document(number, "...", "the of 12 and") for number in range(N_DOCUMENTS)]
     labels = label_features(wordless, planted.codes, planted.table, planted.sae, planted.x, planted.embedder)
     assert {label.source for label in labels} == {"none"}
+
+
+def labels_of(planted: Planted, codes: Codes, documents: list[Document] | None = None) -> list[Label]:
+    table = describe(planted.sae, codes, planted.x)
+    return label_features(
+        documents or planted.documents, codes, table, planted.sae, planted.x, planted.embedder
+    )
+
+
+def test_where_no_document_fires_there_are_no_labels_and_it_is_said(planted: Planted) -> None:
+    none = np.zeros(0, dtype=np.int64)
+    codes = make_codes(none, none, np.zeros(0, np.float32), n_documents=N_DOCUMENTS, n_latents=7)
+    labels = labels_of(planted, codes)
+    assert {label.source for label in labels} == {"none"}
+    assert left_out(labels) == {"active on no document": 7}
+
+
+def test_two_features_with_the_same_documents_are_told_apart(planted: Planted) -> None:
+    documents, values = planted.codes.of_latent(0)
+    rows = np.concatenate((documents, documents)).astype(np.int64)
+    columns = np.repeat((0, 1), len(documents))
+    codes = make_codes(rows, columns, np.concatenate((values, values)), n_documents=N_DOCUMENTS, n_latents=7)
+    first, second, *_ = labels_of(planted, codes)
+    assert first.text != second.text
+    assert "lensing" in first.text + second.text
+
+
+def test_words_and_titles_of_10_000_letters_become_no_label(planted: Planted) -> None:
+    long = [f"{'x' * 10_000}", f"{'pack.' * 2000}name", " ".join(["weak"] * 2000)]
+    documents = [
+        replace(each, title=f"{each.title} {long[at % 3]}") for at, each in enumerate(planted.documents)
+    ]
+    for label in labels_of(planted, planted.codes, documents):
+        assert all(len(text) <= MAX_LETTERS for text in (label.text, *(c.text for c in label.candidates)))
+
+
+def test_a_feature_that_nothing_tells_apart_keeps_its_phrases_without_a_label(planted: Planted) -> None:
+    """Its documents are drawn at random, so that no phrase says which."""
+    rng = np.random.default_rng(1)
+    rows = np.sort(rng.choice(N_DOCUMENTS, 200, replace=False))
+    codes = make_codes(
+        rows, np.zeros(200, np.int64), np.ones(200, np.float32), n_documents=N_DOCUMENTS, n_latents=7
+    )
+    label = labels_of(planted, codes)[0]
+    assert (label.text, label.source, label.score) == ("", "none", None)
+    assert label.remark == "no phrase tells its documents from others"
+    assert len(label.candidates) > 2
+    assert label.evidence is not None
+
+
+# --- families ---------------------------------------------------------------------------------------
+
+
+def test_a_family_is_named_by_what_its_members_share() -> None:
+    """Four kinds of star: each feature is named by its kind, the family by the word that all have."""
+    kinds = ("neutron star", "dwarf star", "binary star", "giant star")
+    others = ("weak lensing", "sparse matrix")
+    rng = np.random.default_rng(5)
+    documents = []
+    for number in range(480):
+        about = (*kinds, *others)[number % 6]
+        noise = rng.choice([f"filler{letter}" for letter in "abcdefghijkl"], 2)
+        documents.append(
+            document(
+                number, f"On the {about} in {noise[0]}", f"A {about}, a {about.split()[1]}. The {noise[1]}."
+            )
+        )
+    embedder = ToyEmbedder()
+    x = embedder.embed([item.text for item in documents])
+    rows = np.arange(480)
+    codes = make_codes(rows, rows % 6, np.ones(480, np.float32), n_documents=480, n_latents=6)
+    weights = np.stack([x[rows % 6 == latent].mean(axis=0) for latent in range(6)])
+    directions = weights / np.linalg.norm(weights, axis=1, keepdims=True)
+    sae = SAE(
+        W_enc_ND=directions,
+        W_dec_ND=directions,
+        b_enc_N=np.full(6, -0.3, np.float32),
+        b_dec_D=np.zeros(WIDTH, np.float32),
+        k=1,
+    )
+    for used in (embedder, None):
+        labeller = Labeller(documents, codes, describe(sae, codes, x), sae, x, used)
+        labels = labeller.features()
+        assert [label.text for label in labels] == [*kinds, *others]
+        (family,) = label_families(labeller, [[0, 1, 2, 3]], labels)
+
+        assert family.text in {"star", "stars"}
+        assert family.score is not None
+        assert family.score.auc.low > 0.6
+        assert (family.score.n_positives, family.score.n_negatives) == (30, 30)
+        assert family.candidates[0].parts["breadth"] == 1
+
+
+def test_a_family_without_documents_has_no_label(planted: Planted) -> None:
+    labeller = Labeller(
+        planted.documents, planted.codes, planted.table, planted.sae, planted.x, planted.embedder
+    )
+    labels = labeller.features()
+    (label,) = label_families(labeller, [[len(TOPICS)]], labels)
+    assert label == Label("", "none", remark="no phrase stands out in its documents")
+    assert label_families(labeller, [], labels) == []
 
 
 # --- telling features apart -------------------------------------------------------------------------
