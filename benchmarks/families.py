@@ -199,12 +199,19 @@ def dense_stage(codes: Codes, _family_N: NDArray[np.int64]) -> dict[str, Any]:
 def recompute_stage(codes: Codes, _family_N: NDArray[np.int64]) -> dict[str, Any]:
     coactivation = coactivate(codes)
     grow(coactivation, most_lookups=MAX_LOOKUPS)  # warms up
-    seconds = {}
+    seconds, cpu_seconds = {}, {}
     for change in CHANGES:
-        began = time.perf_counter()
+        name = " ".join(f"{parameter}={value}" for parameter, value in change.items())
+        began, began_cpu = time.perf_counter(), time.process_time()
         grow(coactivation, FamilyConfig(**change), most_lookups=MAX_LOOKUPS)
-        seconds[" ".join(f"{name}={value}" for name, value in change.items())] = time.perf_counter() - began
-    return {"seconds": max(seconds.values()), "changes": seconds, "pairs": coactivation.n_pairs}
+        seconds[name] = time.perf_counter() - began
+        cpu_seconds[name] = time.process_time() - began_cpu
+    return {
+        "seconds": max(seconds.values()),
+        "slowest_cpu_seconds": max(cpu_seconds.values()),
+        "changes": seconds,
+        "pairs": coactivation.n_pairs,
+    }
 
 
 STAGES = {"ours": our_stage, "dense": dense_stage, "recompute": recompute_stage}
@@ -216,7 +223,9 @@ def run_stage(name: str, folder: Path) -> None:
     arrays = {path.stem: np.load(path) for path in folder.glob("*.npy")}
     family_N = arrays.pop("family_N")
     codes = Codes(n_documents=size.n_documents, n_latents=size.n_latents, **arrays)
+    began = time.process_time()
     found = STAGES[name](codes, family_N)
+    found["cpu_seconds"] = time.process_time() - began
     status = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
     peak = next(int(line.split()[1]) for line in status if line.startswith("VmHWM"))
     print(json.dumps({**found, "peak_gib": peak / 2**20}))
@@ -277,7 +286,7 @@ def write_codes(size: Size, home: Path) -> Path:
 
 
 def race(name: str, folder: Path, rounds: int) -> dict[str, Any]:
-    """The stage `rounds` times; seconds are medians, everything else is of the last."""
+    """The stage `rounds` times; seconds are medians, the peak is the highest, all else is of the last."""
     called = [sys.executable, "-m", "benchmarks.families", "--stage", name, str(folder)]
     found: list[dict[str, Any]] = []
     for _ in range(rounds):
@@ -285,9 +294,13 @@ def race(name: str, folder: Path, rounds: int) -> dict[str, Any]:
             called, cwd=Path(__file__).parent.parent, capture_output=True, text=True, check=True
         )
         found.append(json.loads(done.stdout.splitlines()[-1]))
-    seconds = statistics.median(entry["seconds"] for entry in found)
-    peak = max(entry["peak_gib"] for entry in found)
-    return {**found[-1], "seconds": seconds, "peak_gib": peak}
+    last = found[-1]
+    for key in ("seconds", "cpu_seconds"):
+        last[key] = statistics.median(entry[key] for entry in found)
+    last["peak_gib"] = max(entry["peak_gib"] for entry in found)
+    for change in last.get("changes", {}):
+        last["changes"][change] = statistics.median(entry["changes"][change] for entry in found)
+    return last
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -338,7 +351,9 @@ def main() -> None:
         for title, name, size in jobs:
             row = race(name, write_codes(size, Path(home)), arguments.rounds)
             results[title] = {"size": str(size), **row}
-            print(f"{title:18} {size!s:>18} {row['seconds']:8.2f} s {row['peak_gib']:6.2f} GiB", flush=True)
+            cpu = row.get("slowest_cpu_seconds", row["cpu_seconds"])
+            figures = f"{row['seconds']:8.2f} s ({cpu:.2f} s of CPU) {row['peak_gib']:6.2f} GiB"
+            print(f"{title:18} {size!s:>18} {figures}", flush=True)
             if name == "ours":
                 print(
                     f"{'':18} {row['pairs']:,} pairs, {row['families']:,} families up to {row['largest']}, "

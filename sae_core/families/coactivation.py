@@ -84,10 +84,11 @@ class Coactivation:
             span = slice(start, start + PAIRS_PER_BLOCK)
             low, high = np.minimum(i[span], j[span]), np.maximum(i[span], j[span])
             word = low * self.bits_NW.shape[1] + high // WORD
-            bit = (high % WORD).astype(np.uint64)
-            below = np.bitwise_count(bits[word] & ((ONE << bit) - ONE))
+            bit = (high % WORD).view(np.uint64)
+            present = bits[word]
+            below = np.bitwise_count(present & ((ONE << bit) - ONE))
             at = np.minimum(rank[word] + below, self.n_pairs - 1)
-            found[span] = np.where((bits[word] >> bit) & ONE, self.together[at], 0)
+            found[span] = self.together[at] * ((present >> bit) & ONE).astype(np.int32)
         return found
 
 
