@@ -139,7 +139,6 @@ class Study:
         return {name: self._sample(name, at) for at, name in enumerate((OURS, *NAMES))}
 
     def _sample(self, name: str, at: int) -> Sampled:
-        self.report(at, len(NAMES) + 1, f"labelling features of {name}")
         codes, sae = self.codes_of(name), self.sae_of(name)
         living = np.flatnonzero(codes.counts())
         rng = np.random.default_rng((self.seed, 31))
@@ -153,7 +152,11 @@ class Study:
         )
         own = _columns(codes, chosen)
         table = describe(part, own, self.x_MD)
-        labels = label_features(self.documents, own, table, part, self.x_MD, self.embedder, self.seed)
+
+        def tell(done: int, total: int) -> None:
+            self.report(at * total + done, (len(NAMES) + 1) * total, f"labelling features of {name}")
+
+        labels = label_features(self.documents, own, table, part, self.x_MD, self.embedder, self.seed, tell)
         return Sampled(trials.Named(part.directions_ND, labels), own)
 
     @cached_property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
@@ -27,6 +28,7 @@ from sae_core.claims import (
     verdict_of,
 )
 from sae_core.claims.grids import default_sizes, grid_from, plan_own_grid, train_own_grid
+from sae_core.claims.groups import families
 from sae_core.claims.sizes import compute_law
 from sae_core.codes import encode_codes
 from sae_core.corpus import Document
@@ -314,3 +316,32 @@ def test_a_power_of_compute_is_found_and_a_bend_is_not_taken_for_one() -> None:
     assert bent is not None
     assert bent.r2 < 0.9
     assert compute_law([]) is None
+
+
+def test_one_family_that_holds_everything_is_said(planted: Explorer, documents: list[Document]) -> None:
+    (space,) = planted.saes.values()
+    study = a_study(planted, space, documents)
+    own = study.forests["SAE"]
+    living = np.flatnonzero(space.codes.counts()).tolist()
+    drawer = replace(own.families[0], members=living, parents=[-1] + [living[0]] * (len(living) - 1))
+    study.__dict__["forests"] |= {"SAE": replace(own, families=[drawer], n_covered=len(living))}
+    claim = families(study)
+    (check,) = [check for check in claim.checks if "holds half" in check.text]
+    assert check.passed is False
+    assert f"the largest has {len(living)} of {len(living)}" in check.text
+    nothing = {name: replace(forest, families=[], n_covered=0) for name, forest in study.forests.items()}
+    study.__dict__["forests"] = nothing
+    assert families(study).verdict == FAILS
+
+
+def test_a_grid_of_other_rows_is_refused_and_a_damaged_member_left_out(
+    planted: Explorer, grid_folder: Path, tmp_path: Path
+) -> None:
+    copy = tmp_path / "grid"
+    shutil.copytree(grid_folder, copy)
+    (copy / "k2-n24" / "training.json").write_text("{broken")
+    assert len(grid_from(copy, planted).result.members) == 8
+    record = json.loads((copy / "k2-n36" / "training.json").read_text())
+    (copy / "k2-n36" / "training.json").write_text(json.dumps({**record, "data": "other"}))
+    with pytest.raises(TrainingError, match="different rows"):
+        grid_from(copy, planted)
