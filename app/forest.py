@@ -40,6 +40,7 @@ class ServedForest:
         self.config = forest.config
         self.forest = forest
         self.families = {family.id: family for family in forest.families}
+        self._built = {family.id: family for family in sae.set.families}
         self._own = {family.id: label for family in forest.families if (label := self._own_label(family))}
         self.labels = {family.id: self._label(family) for family in forest.families}
         self.above = _nesting(forest.families)
@@ -51,7 +52,7 @@ class ServedForest:
         """The family's label; one that was built with the same members is the same family."""
         if family.label is not None:
             return family.label
-        built = {each.id: each for each in self.sae.set.families}.get(family.id)
+        built = self._built.get(family.id)
         return built.label if built is not None and set(built.members) == set(family.members) else None
 
     def _label(self, family: Family) -> LabelView:
