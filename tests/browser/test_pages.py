@@ -101,6 +101,7 @@ PAGES: dict[str, Addresses] = {
     "document": lambda site: urls.document(site.explorer.name, "doc-0100"),
     "document with an odd title": lambda site: urls.document(site.explorer.name, "odd/0.v1"),
     "scorecard": lambda site: site.base,
+    "compare": lambda site: f"{site.base.rpartition('/')[0]}/compare",
 }
 HOSTILE_PAGES: dict[str, Addresses] = {
     "overview": PAGES["overview"],
