@@ -568,7 +568,7 @@ def _print_questions(job: Relabelling, price_in: float | None, price_out: float 
     known = f"; {plan.n_known:,} answers are known already" if plan.n_known else ""
     typer.echo(
         f"{job.space.name}: {plan.n_features:,} features, {plan.n_families:,} families, "
-        f"judge: {job.predictor}. "
+        f"judge: {job.predictor}. {'About ' if job.predictor == 'llm' else ''}"
         f"{plan.n_calls:,} calls to {endpoint.model} at {endpoint.base_url}{known}"
     )
     tokens = f"About {_rounded(plan.tokens_in)} tokens in and {_rounded(plan.tokens_out)} out"

@@ -10,6 +10,7 @@ loses. Features for which the model has no answer keep what they have.
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -191,9 +192,10 @@ class Relabelling:
         todo: list[Question] = []
         unnamed: list[_Case] = []
         n_known = 0
-        # Of families only the number is certain: they are asked about with the new labels of features.
-        for case, question in (*self._asked(), *self._asked_of_families(self.space.labels)):
-            answer = model.find(question)
+        for case, question in itertools.chain(self._asked(), self._asked_of_families(self.space.labels)):
+            # A family is asked about with the labels of features, which may become others.
+            is_certain = question.prompt is not FAMILY or not todo
+            answer = model.find(question) if is_certain else None
             if answer is None:
                 todo.append(question)
                 unnamed.append(case)

@@ -180,7 +180,7 @@ def test_a_dry_run_asks_nothing_and_says_what_a_run_will(run: Run, home: Path) -
         assert calls_in(out) == 0
         assert f"{planned} answers are known already" in out
         _, out, _ = run(*words(server, home, "--limit", "9", "--dry-run"))
-        assert calls_in(out) == 2 + families_in(out) - (planned - 7)
+        assert calls_in(out) == 2 + families_in(out)  # other labels may mean other questions
 
 
 def test_the_model_itself_can_judge(run: Run, home: Path) -> None:
