@@ -9,7 +9,7 @@ from app import urls
 from app.views import CategoryRow, CategoryTable, ClaimsView, ClaimView, Histogram, SplittingView
 from sae_core.claims import FAILS, HOLDS, IN_PART, UNMEASURED, Claim, ClaimsReport, basis_of
 from sae_core.errors import SaefariError
-from sae_core.report import interval_text, measure_row
+from sae_core.report import beside_rows, interval_text, measure_row
 
 if TYPE_CHECKING:
     from app.deps import ServedCollection, ServedSAE
@@ -34,6 +34,7 @@ def claims_view(collection: ServedCollection, sae: ServedSAE) -> tuple[ClaimsVie
         made=report.made,
         grid=report.grid,
         baselines=[(each["name"], each["remark"]) for each in report.baselines],
+        beside=beside_rows(report),
         categories=_categories(sae, report),
         left_out=report.left_out,
         is_stale=report.basis != basis_of(collection.explorer.manifest, sae.name),

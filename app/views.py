@@ -686,6 +686,7 @@ class ClaimsView:
     made: str
     grid: str
     baselines: list[tuple[str, str]]  # name, what it is
+    beside: list[tuple[str, ...]]  # measure, this SAE, each baseline
     categories: CategoryTable | None
     left_out: list[str]
     is_stale: bool  # labels or families were made again since

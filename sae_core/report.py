@@ -6,6 +6,7 @@ import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from sae_core.dictionaries import NAMES as BASELINES
 from sae_core.powerlaw import GOOD_R2, PAPER, Fit, Term, paper_laws
 
 if TYPE_CHECKING:
@@ -120,7 +121,9 @@ def claims_text(report: ClaimsReport) -> str:
             [(f"{claim.number}. {claim.title}", claim.verdict) for claim in report.claims],
         ),
         "",
-        "Beside the SAE stand dictionaries that nobody trained, of the same size:",
+        "## Beside dictionaries that nobody trained",
+        "",
+        *_table(("measure", "this SAE", *BASELINES), beside_rows(report)),
         "",
         *[f"* {each['name']}: {each['remark']}." for each in report.baselines],
         "",
@@ -132,6 +135,22 @@ def claims_text(report: ClaimsReport) -> str:
         lines += ["## Left out", "", *[f"* {sentence}" for sentence in report.left_out], ""]
     lines += [f"Checked in {sum(claim.seconds for claim in report.claims):,.0f} s."]
     return "\n".join(lines) + "\n"
+
+
+def beside_rows(report: ClaimsReport) -> list[tuple[str, ...]]:
+    """Each measure that a baseline has too: its name, this SAE's value, and that of every baseline."""
+    rows: list[tuple[str, ...]] = []
+    for measure in (measure for claim in report.claims for measure in claim.measures):
+        if len(set(BASELINES) & measure.baselines.keys()) > 1:
+            values = [_printed(measure.baselines.get(name), measure.kind) for name in BASELINES]
+            rows.append((measure.name, _printed(measure.value, measure.kind), *values))
+    if report.categories:
+        means = {scores["dictionary"]: scores["mean_f1"]["value"] for scores in report.categories}
+        values = [
+            _printed(means.get(name), "number") for name in (report.categories[0]["dictionary"], *BASELINES)
+        ]
+        rows.append(("F1 of the best feature, mean over known categories", *values))
+    return rows
 
 
 def measure_row(measure: Measure) -> tuple[str, str, str, str, str]:
