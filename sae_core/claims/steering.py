@@ -67,8 +67,9 @@ def _steer_up(
     study: Study, x_QD: NDArray[np.float32], at: float, measures: list[Measure], checks: list[Check]
 ) -> None:
     named_by = {}
-    for name, sample in study.samples.items():
-        study.report(0, 0, f"steering {name} to a cosine of {at}")
+    for number, (name, sample) in enumerate(study.samples.items()):
+        done, total = COSINES.index(at) * len(study.samples) + number, len(COSINES) * len(study.samples)
+        study.report(done, total, f"steering {name} to a cosine of {at}")
         found = trials.draw_trials(
             x_QD, study.queries.tolist(), sample.named, [at], _active_in(sample, study), seed=study.seed
         )
