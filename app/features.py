@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from fastapi import APIRouter, Request
 from fastapi.responses import RedirectResponse, Response
 
 from app import urls
 from app.deps import PageNotFound, ServedCollection, ServedSAE, add_page, get_latent, get_sae, link, paging
-from app.labels import why
+from app.labels import shortened, why
 from app.pages import page
 from app.query import SORTS, TABS, EvidenceQuery, FeatureQuery
 from app.views import (
@@ -16,6 +18,7 @@ from app.views import (
     Elsewhere,
     EvidenceTab,
     FeatureListView,
+    FeatureRow,
     FeatureView,
     NeighbourRow,
     Option,
@@ -73,7 +76,7 @@ def features(request: Request) -> Response:
     view = FeatureListView(
         collection=collection.name,
         sae=sae.name,
-        rows=[sae.row(latent) for latent in listing.latents],
+        rows=[_found(sae, sae.row(latent), query.words) for latent in listing.latents],
         page=paging(query.page, LIST_SIZE, listing.total, lambda n: query.url(page=n)),
         words=query.words,
         sorts=[Option(s, _SORT_TEXTS[s], query.url(sort=s, page=1), s == query.sort) for s in SORTS],
@@ -88,6 +91,19 @@ def features(request: Request) -> Response:
         json_url=urls.json(url),
     )
     return page(request, "features", view)
+
+
+def _found(sae: ServedSAE, row: FeatureRow, words: str) -> FeatureRow:
+    """The row, with the candidate by which it was found where its label does not have the words."""
+    wanted = words.casefold().split()
+
+    def n_in(text: str) -> int:
+        return sum(word in text.casefold() for word in wanted)
+
+    candidates = [candidate.text for candidate in sae.set.labels[row.latent].candidates]
+    best = max(candidates, key=n_in, default="")
+    shown = " ".join([row.label.text, *row.label.phrases])
+    return replace(row, found_by=shortened(best)) if n_in(best) > n_in(shown) else row
 
 
 def _band(query: FeatureQuery, value: str, text: str, low: float | None, high: float | None) -> Option:

@@ -23,7 +23,7 @@ from app.pages import page
 from app.query import FamilyQuery
 from app.views import GrowingView
 from sae_core.errors import SaefariError
-from sae_core.families import FamilyConfig
+from sae_core.families import FamilyConfig, is_quick
 
 PATIENCE = 1.5  # seconds that a request waits
 MAX_UNFINISHED = 8
@@ -111,6 +111,7 @@ def growing_page(request: Request, query: FamilyQuery, growing: Growing, block: 
         collection=query.collection,
         sae=query.sae,
         definition=definition(query.config),
+        is_quick=is_quick(query.config),
         seconds=growing.seconds,
         n_ahead=growing.n_ahead,
         block=block,

@@ -252,6 +252,7 @@ def _slider(asked: Search, latent: int, strength: float | None) -> Slider:
     return Slider(
         latent=latent,
         label=sae.texts[latent],
+        trust=sae.labels[latent].trust,
         url=sae.urls[latent],
         own=own,
         strength=value,

@@ -68,6 +68,7 @@ class FeatureRow:
     is_dead: bool
     family_url: str | None
     family_label: str | None
+    found_by: str | None = None  # the candidate that has the words, where the label has not
 
 
 @dataclass(frozen=True)
@@ -239,6 +240,7 @@ class Slider:
 
     latent: int
     label: str
+    trust: Trust
     url: str
     own: float  # the query's own activation z (0 where the query does not have it)
     strength: float  # s, the activation that is set; equals `own` while untouched
@@ -498,6 +500,7 @@ class GrowingView:
     collection: str
     sae: str
     definition: str
+    is_quick: bool  # to be found, once it is their turn
     seconds: float  # so far
     n_ahead: int  # other configurations that come first
     block: str  # of the page, that is to be asked for again

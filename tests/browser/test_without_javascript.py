@@ -143,8 +143,8 @@ def test_a_feature_shows_its_evidence_and_leads_on(site: Planted, page: Page) ->
 
 def test_families_are_sorted_by_links(site: Planted, page: Page) -> None:
     page.goto(f"{site.base}/families")
-    page.get_by_role("link", name="Density", exact=True).click()
-    expect(page).to_have_url(re.compile(r"\?sort=density$"))
+    page.get_by_role("link", name="Documents", exact=True).click()
+    expect(page).to_have_url(re.compile(r"\?sort=documents#all$"))
     expect(page.locator(".family-card")).to_have_count(len(site.set.families))
 
 
