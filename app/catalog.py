@@ -203,10 +203,10 @@ class Catalog:
     """What a catalogue knows. Safe to use from many threads; never writes.
 
     Raises ArtifactError if the file is missing, damaged or of another schema, and CatalogTimeout when a
-    question takes more than `SECONDS_PER_REQUEST`.
+    question takes more than `SECONDS_PER_REQUEST`, unless nobody waits for it (`is_timed` is False).
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, is_timed: bool = True) -> None:
         self.path = path
         self._recent: Cache[Document] = Cache(MAX_RECENT, lambda _: 1)
         if not path.is_file():
@@ -219,7 +219,8 @@ class Catalog:
             max_overflow=48,
             isolation_level="AUTOCOMMIT",
         )
-        event.listen(self._engine, "checkout", _start_clock)
+        if is_timed:
+            event.listen(self._engine, "checkout", _start_clock)
         try:
             with self._connection() as connection:
                 schema = connection.exec_driver_sql("PRAGMA user_version").scalar_one()

@@ -317,7 +317,7 @@ def label(  # noqa: PLR0917 (one argument for each option)
     chosen = tuple(latent for latent in _integers("--only", only) if latent is not None)
     config = RelabelConfig(sae=sae, predictor=predictor, only=chosen, limit=limit)
     explorer = Explorer.load(settings.collections / collection)
-    with closing(Catalog(explorer.path / FILE_NAME)) as catalog:
+    with closing(Catalog(explorer.path / FILE_NAME, is_timed=False)) as catalog:
         console = Console(quiet=quiet)
         job = Relabelling(explorer, config, settings.home, console, catalog.documents, endpoint=endpoint)
         _print_questions(job, price_in, price_out)

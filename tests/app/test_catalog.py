@@ -91,6 +91,11 @@ def test_a_question_that_takes_too_long_is_given_up(
     with pytest.raises(CatalogTimeout, match="took more than"), written._connection() as connection:
         connection.exec_driver_sql(endless)
     assert written.documents([0])
+    patient = Catalog(written.path, is_timed=False)
+    with patient._connection() as connection:
+        counted = connection.exec_driver_sql(endless.replace("FROM n)", "FROM n LIMIT 500000)"))
+        assert counted.scalar_one() == 500_000  # takes longer than the limit
+    patient.close()
 
 
 def test_what_is_wrong_with_a_file_is_said(tmp_path: Path, written: Catalog) -> None:
