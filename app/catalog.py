@@ -40,6 +40,7 @@ _PRAGMAS = ("query_only = ON", "trusted_schema = OFF", "mmap_size = 268435456", 
 _PRIMARY = 0xFF  # of an extended error code of SQLite
 MAX_TOKENS = 12
 MAX_RECENT = 4096  # documents kept in memory: while a slider moves, most of a page stays
+MAX_AT_ONCE = 1_000  # documents read by one statement: SQLite bounds its parameters
 MAX_RANKED = 2_000  # ranking every match of a common word takes most of a second at 420k documents
 
 _METADATA = sa.MetaData()
@@ -260,12 +261,13 @@ class Catalog:
     # documents
 
     def documents(self, positions: Sequence[int]) -> list[Document]:
-        """The documents at these positions, in this order. One statement at most, whatever their number."""
+        """The documents at these positions, in this order. One statement at most for a page of them."""
         found = {position: self._recent.get(position) for position in positions}
         missing = [position for position, document in found.items() if document is None]
-        if missing:
+        for start in range(0, len(missing), MAX_AT_ONCE):
+            some = missing[start : start + MAX_AT_ONCE]
             with self._connection() as connection:
-                rows = connection.execute(_BY_POSITION, {"positions": missing}).all()
+                rows = connection.execute(_BY_POSITION, {"positions": some}).all()
             for position, *fields in rows:
                 self._recent.put(position, read := Document(*fields))
                 found[position] = read

@@ -61,7 +61,7 @@ def make_report(
     """
     explorer, space = _open(settings, collection, options, console)
     out, grid_folder = _folders(settings, collection, space.name, options)
-    with closing(Catalog(explorer.path / FILE_NAME)) as catalog:
+    with closing(Catalog(explorer.path / FILE_NAME, is_timed=False)) as catalog:
         documents = catalog.documents(range(explorer.n_documents))
     with explain_write_errors(out), artifact.locked(out):
         grid = _grid(explorer, space, options, grid_folder, console=console, say=say)

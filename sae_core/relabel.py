@@ -59,7 +59,6 @@ LLM_SOURCE = "llm:"  # then the model's name
 N_KEPT = 10  # candidates of a label
 N_FORMER = 20  # labels in its history
 FEATURES_PER_BLOCK = 100  # in one tournament, so that questions do not pile up in memory
-DOCUMENTS_PER_BLOCK = 1000
 N_SAMPLED = 40  # features whose questions are written out to estimate those of the others
 STAND_IN = "some phrase of words"  # for a label that is not known yet, in estimates
 
@@ -416,13 +415,7 @@ class Relabelling:
 
     @cached_property
     def _documents(self) -> list[Document]:
-        n = self.explorer.n_documents
-        starts = range(0, n, DOCUMENTS_PER_BLOCK)
-        return [
-            document
-            for start in starts
-            for document in self._read(range(start, min(start + DOCUMENTS_PER_BLOCK, n)))
-        ]
+        return self._read(range(self.explorer.n_documents))
 
 
 def _named(case: _Case, answer: Answer, source: str) -> _Case:

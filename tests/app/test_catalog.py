@@ -26,6 +26,7 @@ from app.catalog import (
     write_catalogue,
 )
 from app.query import FeatureQuery
+from sae_core.corpus import Document
 from sae_core.errors import ArtifactError
 from sae_core.labels import Label
 from tests.app.served import Planted
@@ -41,6 +42,15 @@ def test_documents_come_in_the_order_asked_for(planted: Planted, written: Catalo
     truth = documents(planted.explorer.n_documents)
     for positions in ([], [5], [7, 3, 599, 0], list(range(599, -1, -7))):
         assert written.documents(positions) == [truth[position] for position in positions]
+
+
+def test_a_whole_corpus_can_be_read(tmp_path: Path) -> None:
+    """More documents than one statement of SQLite may have parameters, and than are kept in memory."""
+    many = [Document(id=f"d{n}", title=f"Title {n}", abstract="") for n in range(40_000)]
+    write_catalogue(tmp_path / FILE_NAME, many, [])
+    whole = Catalog(tmp_path / FILE_NAME, is_timed=False)
+    assert whole.documents(range(40_000)) == many
+    whole.close()
 
 
 def test_every_id_leads_to_its_position(planted: Planted, written: Catalog) -> None:
