@@ -11,13 +11,16 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import train_quality, train_speed
+from benchmarks import labels, train_quality, train_speed
 from benchmarks.peers import conductor
 from benchmarks.peers.conductor import ENTRIES, ContestantError, Entry, Player
 from benchmarks.peers.contestant import Task, batches
 from benchmarks.peers.rows import planted_rows
 from benchmarks.textbook import Textbook, normalised_error
+from sae_core.corpus import save_corpus
+from sae_core.embed import load_embedder
 from sae_core.metrics import fvu
+from tests.planted import documents
 
 WIDTH, N_LATENTS, K, BATCH = 32, 128, 4, 64
 
@@ -132,6 +135,24 @@ def test_what_goes_wrong_in_a_contestant_is_said(rows: Path) -> None:
     task = Task(str(rows), N_LATENTS, K, steps=4, batch=BATCH)
     with pytest.raises(ContestantError, match="select is 'int3'"), Player(wrong, task):
         pytest.fail("it started")
+
+
+def test_labels_of_a_corpus_predict_better_than_those_of_other_features(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    written = documents(300)
+    save_corpus(written, tmp_path / "planted.parquet")
+    np.save(tmp_path / "planted.embeddings.npy", load_embedder("minilm").embed([d.text for d in written]))
+    monkeypatch.setenv("SAEFARI_CORPORA", str(tmp_path))
+    sizes = ("--documents", "300", "--latents", "24", "--k", "4", "--steps", "150")
+    run(monkeypatch, labels, "--corpus", "planted", *sizes)
+    found = last_line(capsys.readouterr().out)
+    assert found["source"] == "planted"
+    assert (
+        found["scores"]["features"]["BM25"]["auc"] > found["scores"]["another feature"]["BM25"]["auc"] + 0.1
+    )
+    assert 0 < found["embedding_seconds"] < found["seconds"]
+    assert found["ratio"] == pytest.approx(found["seconds"] / found["phrases"] * found["rate"])
 
 
 def test_memory_is_read_from_the_system() -> None:
