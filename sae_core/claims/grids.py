@@ -30,7 +30,7 @@ def grid_from(folder: Path, explorer: Explorer) -> GridFolder:
     )
     n_rows = result.n_heldout + result.n_train
     if result.data != explorer.manifest.get("embeddings"):
-        words += " Its rows are not byte for byte those of this collection."
+        words += " Its file of rows has another checksum than this collection's vectors: half precision has."
     if result.width != explorer.width or n_rows > explorer.n_documents:
         words += f" They are other rows: {result.width} dimensions, at least {n_rows:,} of them."
     return GridFolder(result, folder, next(iter(configs.values())).batch, words)

@@ -9,7 +9,7 @@ import numpy as np
 
 from sae_core.claims.model import OURS, Check, Claim, Measure, make_claim, measured, others
 from sae_core.claims.trials import difference, mean_interval
-from sae_core.dictionaries import NAMES, RANDOM
+from sae_core.dictionaries import NAMES
 from sae_core.labels.scores import hold_tournament, split_documents, wilson
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def families(study: Study) -> Claim:
         ),
         _above_null("R", own.hub_ratio, own.hub_null),
         _above_null("the block ratio", own.block_ratio, own.block_null),
-        _denser_than_random(forests),
+        *(_denser_than(forests, name) for name in NAMES),
         Check(
             f"no family holds half of all: the largest has {largest:,} of {own.n_covered:,}",
             largest < own.n_covered / 2 if own.families else None,
@@ -90,16 +90,16 @@ def families(study: Study) -> Claim:
     )
 
 
-def _denser_than_random(forests: Mapping[str, Forest]) -> Check:
+def _denser_than(forests: Mapping[str, Forest], other: str) -> Check:
     """Family by family, as the block ratio of all together has no interval."""
     logs = {
         name: [math.log(f.block_ratio) for f in forests[name].families if f.block_ratio]
-        for name in (OURS, RANDOM)
+        for name in (OURS, other)
     }
-    text = "its families are denser blocks than those of a random decoder"
+    text = f"its families are denser blocks than those of {other}"
     if min(map(len, logs.values())) < MIN_FAMILIES:
         return Check(f"{text} (fewer than {MIN_FAMILIES} to compare)", None)
-    lead = difference(logs[OURS], logs[RANDOM])
+    lead = difference(logs[OURS], logs[other])
     return Check(f"{text} ({math.exp(lead.value):.2f} times, geometric mean)", lead.low > 0)
 
 
