@@ -58,11 +58,10 @@ def shortened(text: str) -> str:
 
 
 def mention(view: LabelView, number: int) -> str:
-    """The label where it is only mentioned: the number, and phrases, tell an unlabelled one from others."""
+    """The label where it is only mentioned: phrases, or the number, tell an unlabelled one from others."""
     if view.source != "none":
         return view.text
-    phrases = f" ({', '.join(view.phrases)})" if view.phrases else ""
-    return f"{view.text} #{number}{phrases}"
+    return f"{view.text} ({', '.join(view.phrases)})" if view.phrases else f"{view.text} #{number}"
 
 
 # --- why this label -------------------------------------------------------------------------------
@@ -79,7 +78,7 @@ def why(label: Label, cite: Callable[[Sequence[int]], list[DocumentLink]]) -> Wh
         made=evidence.made if evidence else "",
         prompt=evidence.prompt if evidence else "",
         reasoning=evidence.reasoning if evidence else "",
-        remark=label.remark,
+        remark=_sentence(label.remark),
         parts=parts,
         candidates=[
             CandidateRow(
@@ -96,6 +95,10 @@ def why(label: Label, cite: Callable[[Sequence[int]], list[DocumentLink]]) -> Wh
         negatives=cite(evidence.negatives) if evidence else [],
         history=label.history,
     )
+
+
+def _sentence(text: str) -> str:
+    return f"{text[0].upper()}{text[1:].removesuffix('.')}." if text else ""
 
 
 def _source(source: str) -> str:

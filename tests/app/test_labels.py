@@ -53,7 +53,7 @@ def test_an_unlabelled_feature_shows_its_phrases() -> None:
     candidates = [Candidate(text, "phrases") for text in ("dust lanes", "grains", "infrared", "a fourth")]
     view = label_view(Label("", "none", candidates=candidates))
     assert (view.text, view.phrases) == ("unlabelled", ["dust lanes", "grains", "infrared"])
-    assert mention(view, 12) == "unlabelled #12 (dust lanes, grains, infrared)"
+    assert mention(view, 12) == "unlabelled (dust lanes, grains, infrared)"
     named = label_view(Label("dust", "phrases", candidates=candidates))
     assert (named.phrases, mention(named, 12)) == ([], "dust")
 
@@ -174,7 +174,7 @@ def test_the_badge_stands_in_the_heading_and_in_lists(planted: Planted) -> None:
 
 def test_a_feature_without_a_label_says_what_its_phrases_are(planted: Planted) -> None:
     none = Label(
-        "", "none", candidates=[Candidate("one <phrase>", "phrases")], remark="No phrase beats chance."
+        "", "none", candidates=[Candidate("one <phrase>", "phrases")], remark="no phrase beats chance"
     )
     view, html = feature(planted, none)
     assert view["label"]["phrases"] == ["one <phrase>"]
