@@ -7,6 +7,7 @@ an earlier group of a Matryoshka SAE (arXiv 2503.17547).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -64,11 +65,19 @@ class Candidates:
         inside = set(members)
         found = []
         for member in members:
-            places = self.of_child(member)
-            good = [at for at in places if self.weights[at] >= GOOD_LINK * self.weights[places[0]]]
-            outside = [at for at in good if int(self.parents[at]) not in inside][:MOST_LINKS]
-            found += [Link(member, int(self.parents[at]), float(self.conditionals[at])) for at in outside]
+            outside = [link for link in self._good_links[member] if link.parent not in inside]
+            found += outside[:MOST_LINKS]
         return found
+
+    @cached_property
+    def _good_links(self) -> list[list[Link]]:
+        children = np.repeat(np.arange(len(self.ptr) - 1), np.diff(self.ptr))
+        is_good = self.weights >= GOOD_LINK * self.weights[self.ptr[children]]
+        links: list[list[Link]] = [[] for _ in range(len(self.ptr) - 1)]
+        columns = (children, self.parents, self.conditionals)
+        for child, parent, conditional in zip(*(column[is_good].tolist() for column in columns), strict=True):
+            links[child].append(Link(child, parent, conditional))
+        return links
 
 
 def nested_edges(

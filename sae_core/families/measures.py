@@ -18,9 +18,10 @@ latents which take them,
     C~_ij' = lift(p(i), p(j)) max(f_i, f_j) / M, at most 1, with lift(a, b) = C_ab M / (f_a f_b):
 
 the density of the places is kept exactly, the association is that of others as dense. For R the root alone is
-replaced and its children stay; for the block ratio all members, and the outside stays. p is the share of
-draws that reach the measure, the family itself counted in. What the null does not cover: families were
-chosen on the same documents for being strong.
+replaced and its children stay; for the block ratio all members, and the outside stays. (Of a family of more
+than `MOST_PAIRED` members the block ratio is exact, and its null that of some of its pairs: a little wider.)
+p is the share of draws that reach the measure, the family itself counted in. What the null does not cover:
+families were chosen on the same documents for being strong.
 """
 
 from __future__ import annotations
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
     from sae_core.families.trees import Tree
 
 BIN = 64
+MOST_PAIRED = 64  # members of a family all pairs of which are in its null; of a larger one as many pairs
+PAIRS_AT_ONCE = 2**18
 HIGH = 0.95  # the percentile that a null is summed up with
 NOTHING = 1e-12  # a mean, or a relative difference, that is zero but for rounding
 FEWEST_DRAWS, MOST_DRAWS = 19, 99
@@ -75,15 +78,13 @@ def measure(
     places = _Places(coactivation, [tree.members for tree in trees])
     n_draws = MOST_DRAWS
     if most_lookups is not None:
-        n_draws = int(np.clip(most_lookups // max(len(places.i), 1), FEWEST_DRAWS, MOST_DRAWS))
-    rng = np.random.default_rng(0)
-    hub, inside = places.means(places.latents)
-    exchange = _Exchange(coactivation.codes.counts())
+        n_draws = int(np.clip(most_lookups // max(places.n_pairs, 1), FEWEST_DRAWS, MOST_DRAWS))
+    hub, inside = places.hub_means(np.arange(coactivation.n_latents)), places.exact_inside_means()
+    rest, outside = places.rest_means(hub, inside), places.outside_means(inside)
+    rng, exchange = np.random.default_rng(0), _Exchange(coactivation.codes.counts())
     draws = [exchange.draw(rng) for _ in range(n_draws)]
-    null_hub_DF = np.array([places.hub_means(p_N) for p_N in draws]).reshape(n_draws, len(trees))
-    null_inside_DF = np.array([places.means(p_N[places.latents])[1] for p_N in draws])
-    null_inside_DF = null_inside_DF.reshape(n_draws, len(trees))
-    rest, outside = places.rest_means(), places.outside_means()
+    null_hub_DF = np.array([places.hub_means(p_N) for p_N in draws])
+    null_inside_DF = np.array([places.inside_means(p_N) for p_N in draws])
     has_pairs = places.sizes > 2  # noqa: PLR2004 (a root and two children)
     return ForestMeasures(
         hubs=_measured(hub, null_hub_DF, np.where(has_pairs, rest, 0)),
@@ -142,71 +143,104 @@ class _Exchange:
         return taker_N
 
 
-def _joined(parts: list[NDArray[np.int64]]) -> NDArray[np.int64]:
-    return np.concatenate(parts) if parts else np.zeros(0, dtype=np.int64)
-
-
 class _Places:
-    """All pairs of places of all families, side by side."""
+    """The places of all families side by side, root first, and pairs of places within families."""
 
     def __init__(self, coactivation: Coactivation, families: Sequence[Sequence[int]]) -> None:
         self._coactivation = coactivation
         self._counts_N = coactivation.codes.counts()
         self.sizes = np.array([len(members) for members in families], dtype=np.int64)
         self.latents = np.array([latent for members in families for latent in members], dtype=np.int64)
+        self._counts = self._counts_N[self.latents].astype(np.float64)
         self._starts = np.cumsum(self.sizes) - self.sizes
-        corners = [np.triu_indices(size, 1) for size in self.sizes]
-        blocks = [(i + start, j + start) for (i, j), start in zip(corners, self._starts, strict=True)]
-        self.i: NDArray[np.int64] = _joined([first for first, _ in blocks])
-        self.j: NDArray[np.int64] = _joined([second for _, second in blocks])
-        self._n_pairs = self.sizes * (self.sizes - 1) // 2
-        self._family = np.repeat(np.arange(len(self.sizes)), self._n_pairs)
-        self._with_root = self.i == self._starts[self._family]
-        counts = self._counts_N[self.latents]
-        self._larger = np.maximum(counts[self.i], counts[self.j]).astype(np.float64)
-        self._shares = self._shares_of(self.latents[self.i], self.latents[self.j], self._larger)
+        self._family = np.repeat(np.arange(len(families)), self.sizes)
+        self._others = np.flatnonzero(np.arange(len(self.latents)) != self._starts[self._family])
+        self._roots = self._starts[self._family[self._others]]
+        rng = np.random.default_rng(0)
+        chosen = [
+            _choose_pairs(size, rng) + start for size, start in zip(self.sizes, self._starts, strict=True)
+        ]
+        pairs: NDArray[np.int64] = np.concatenate([np.zeros((2, 0), dtype=np.int64), *chosen], axis=1)
+        self._i, self._j = pairs
+        self._n_chosen = np.array([block.shape[1] for block in chosen], dtype=np.int64)
+        self._pair_family = np.repeat(np.arange(len(families)), self._n_chosen)
 
-    def means(self, takers: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Mean C~ of the root with the others, and among all members, of each family, (F,)."""
-        shares = self._shares
-        if takers is not self.latents:
-            shares = self._shares_of(takers[self.i], takers[self.j], self._larger)
-        inside = self._sums(shares) / np.maximum(self._n_pairs, 1)
-        hub = self._sums(np.where(self._with_root, shares, 0)) / np.maximum(self.sizes - 1, 1)
-        return hub, inside
+    @property
+    def n_pairs(self) -> int:
+        """Pairs that `inside_means` looks up."""
+        return len(self._i)
 
     def hub_means(self, taker_N: NDArray[np.int64]) -> NDArray[np.float64]:
         """Mean C~ of the latent that takes the root's place with the other members, (F,)."""
-        at = self._with_root
-        roots, others = taker_N[self.latents[self.i[at]]], self.latents[self.j[at]]
-        apart = roots != others  # the taker may be a member itself
-        shares = np.zeros(len(roots))
-        shares[apart] = self._shares_of(roots[apart], others[apart], self._larger[at][apart])
-        sums, n = (np.bincount(self._family[at], values, len(self.sizes)) for values in (shares, apart))
-        return np.asarray(sums / np.maximum(n, 1))
+        takers, others = taker_N[self.latents[self._roots]], self.latents[self._others]
+        apart = takers != others  # the taker may be a member itself
+        shares = np.zeros(len(takers))
+        larger = self._larger(self._roots, self._others)
+        shares[apart] = self._shares(takers[apart], others[apart], larger[apart])
+        return _means(self._family[self._others], shares, apart, len(self.sizes))
 
-    def rest_means(self) -> NDArray[np.float64]:
-        """Mean C~ among the members without the root, (F,)."""
-        n_rest = (self.sizes - 1) * (self.sizes - 2) // 2
-        return np.asarray(self._sums(np.where(self._with_root, 0, self._shares)) / np.maximum(n_rest, 1))
+    def inside_means(self, taker_N: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Mean C~ among the latents that take the members' places, (F,); of a large family, of some pairs."""
+        takers = taker_N[self.latents]
+        shares = self._shares(takers[self._i], takers[self._j], self._larger(self._i, self._j))
+        return _means(self._pair_family, shares, np.ones(len(shares)), len(self.sizes))
 
-    def outside_means(self) -> NDArray[np.float64]:
+    def exact_inside_means(self) -> NDArray[np.float64]:
+        """Mean C~ among the members, of all pairs, (F,)."""
+        means_F = self.inside_means(np.arange(len(self._counts_N)))
+        for family in np.flatnonzero(self.sizes > MOST_PAIRED):
+            places = np.arange(self._starts[family], self._starts[family] + self.sizes[family])
+            blocks = np.array_split(places, -(-(len(places) ** 2) // PAIRS_AT_ONCE))
+            sums = [self._sum_before(block, places) for block in blocks]
+            means_F[family] = sum(sums) / (len(places) * (len(places) - 1) / 2)
+        return means_F
+
+    def _sum_before(self, first: NDArray[np.int64], second: NDArray[np.int64]) -> float:
+        """Sum of C~ over the pairs of a place of one list and a later one of the other."""
+        i, j = (grid.ravel() for grid in np.meshgrid(first, second, indexing="ij"))
+        i, j = i[i < j], j[i < j]
+        return float(self._shares(self.latents[i], self.latents[j], self._larger(i, j)).sum())
+
+    def rest_means(self, hub_F: NDArray[np.float64], inside_F: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Mean C~ among the members without the root, (F,), from the means of the others."""
+        n = self.sizes
+        rest = inside_F * (n * (n - 1) // 2) - hub_F * (n - 1)
+        return np.asarray(rest / np.maximum((n - 1) * (n - 2) // 2, 1))
+
+    def outside_means(self, inside_F: NDArray[np.float64]) -> NDArray[np.float64]:
         """Mean C~ of members with the other living latents, (F,); 0 where there are none."""
-        n_alive = np.count_nonzero(self._counts_N)
-        inside = 2 * self._sums(self._shares)
-        family = np.repeat(np.arange(len(self.sizes)), self.sizes)
-        all_sums = np.bincount(family, self._coactivation.share_sums_N[self.latents], len(self.sizes))
-        n_outside = self.sizes * (n_alive - self.sizes)
-        means = (all_sums - inside) / np.maximum(n_outside, 1)
-        return np.asarray(np.where(n_outside > 0, means, 0.0))
+        n_others = np.count_nonzero(self._counts_N) - self.sizes
+        all_sums = np.bincount(self._family, self._coactivation.share_sums_N[self.latents], len(self.sizes))
+        sums = all_sums - inside_F * self.sizes * (self.sizes - 1)
+        return np.where(n_others > 0, sums / np.maximum(self.sizes * n_others, 1), 0.0)
 
-    def _sums(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.bincount(self._family, values, len(self.sizes)).astype(np.float64)
+    def _larger(self, i: NDArray[np.int64], j: NDArray[np.int64]) -> NDArray[np.float64]:
+        """The larger count of two places."""
+        return np.maximum(self._counts[i], self._counts[j])
 
-    def _shares_of(
+    def _shares(
         self, a: NDArray[np.int64], b: NDArray[np.int64], larger: NDArray[np.float64]
     ) -> NDArray[np.float64]:
         """lift(a, b) max(f_i, f_j) / M, at most 1, where a and b take places with the larger count given."""
         together = self._coactivation.look_up(a, b)
         counts = self._counts_N[a].astype(np.float64) * self._counts_N[b]
         return np.minimum(together * larger / np.maximum(counts, 1), 1)
+
+
+def _choose_pairs(size: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Pairs of places i < j, (2, P): all of them; of a large family as many as `MOST_PAIRED` members have."""
+    if size <= MOST_PAIRED:
+        return np.stack(np.triu_indices(size, 1)).astype(np.int64)
+    first = rng.integers(0, size, MOST_PAIRED * (MOST_PAIRED - 1) // 2)
+    second = (first + rng.integers(1, size, len(first))) % size
+    return np.stack([np.minimum(first, second), np.maximum(first, second)])
+
+
+def _means(
+    family: NDArray[np.int64],
+    values: NDArray[np.float64],
+    weights: NDArray[np.float64] | NDArray[np.bool_],
+    n_families: int,
+) -> NDArray[np.float64]:
+    sums, n = (np.bincount(family, array, n_families) for array in (values, weights))
+    return np.asarray(sums / np.maximum(n, 1))

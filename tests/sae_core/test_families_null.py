@@ -89,6 +89,26 @@ def test_of_all_families_together_each_counts_alike() -> None:
     assert lowest < (forest.block_ratio or 0) < highest
 
 
+@pytest.mark.parametrize("pairs_at_once", [50, 2**18])
+def test_a_large_family_is_measured_exactly_against_the_null_of_some_of_its_pairs(
+    monkeypatch: pytest.MonkeyPatch, pairs_at_once: int
+) -> None:
+    monkeypatch.setattr("sae_core.families.measures.PAIRS_AT_ONCE", pairs_at_once)
+    codes, members = independent_codes(3), [199, *range(30, 130)]
+    C_NN, f_N = brute.together(codes), codes.counts()
+    shares_NN = C_NN / np.minimum.outer(f_N, f_N)
+    upper_NN = np.triu(np.ones((100, 100), dtype=np.bool_), 1)
+    rest = shares_NN[np.ix_(members[1:], members[1:])][upper_NN].mean()
+    inside = (shares_NN[199, members[1:]].sum() + rest * 4950) / 5050
+    outside = shares_NN[np.ix_(members, sorted(set(range(200)) - set(members)))].mean()
+    found = measured(codes, members)
+    assert found.hubs[0].value == pytest.approx(shares_NN[199, members[1:]].mean() / rest)
+    assert found.blocks[0].value == pytest.approx(inside / outside)
+    assert found.blocks[0].null is not None
+    assert found.blocks[0].null.mean == pytest.approx(inside / outside, rel=0.02)
+    assert found.blocks[0].null.p > 0.05
+
+
 def test_the_same_codes_give_the_same_forest() -> None:
     first, second = (grow(coactivate(planted_codes(0))) for _ in range(2))
     assert replace(first, seconds=0) == replace(second, seconds=0)
