@@ -13,6 +13,7 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
@@ -58,6 +59,7 @@ PREDICTORS = ("embedding", "bm25", "llm")
 LLM_SOURCE = "llm:"  # then the model's name
 N_KEPT = 10  # candidates of a label
 N_FORMER = 20  # labels in its history
+ROUNDS = 3  # of telling names apart
 FEATURES_PER_BLOCK = 100  # in one tournament, so that questions do not pile up in memory
 N_SAMPLED = 40  # features whose questions are written out to estimate those of the others
 STAND_IN = "some phrase of words"  # for a label that is not known yet, in estimates
@@ -243,11 +245,11 @@ class Relabelling:
         with self.console.stage(f"Asking {tidy(self.model.endpoint.model)}") as report:
             # What was planned is in part an estimate.
             self.model.progress = lambda done, detail: report(done, max(done, n_calls), detail)
-            labels = self._judge(self._named_cases(self._asked()), judges)
+            labels = self._judge(self._named_cases(self._asked()), judges, self._staying)
             if not labels:
                 return {}, {}
             asked = self._asked_of_families(self._merged(labels))
-            return labels, self._judge(self._named_cases(asked), judges)
+            return labels, self._judge(self._named_cases(asked), judges, self._staying_of_families)
 
     def _make_phrases(self, judges: _Judges, report: Report) -> tuple[dict[int, Label], dict[int, Label]]:
         labeller = Labeller(
@@ -259,14 +261,25 @@ class Relabelling:
             self._phrase_case(latent, self._split(latent), self.space.labels[latent], fresh[latent])
             for latent in self.latents
         ]
-        labels = self._judge(cases, judges)
+        labels = self._judge(cases, judges, self._staying)
         members = [family.members for family in self.families]
         found = label_families(labeller, members, self._merged(labels))
         of_families = [
             self._phrase_case(family.id, self._split_of(family), family.label or UNLABELLED, new)
             for family, new in zip(self.families, found, strict=True)
         ]
-        return labels, self._judge(of_families, judges)
+        return labels, self._judge(of_families, judges, self._staying_of_families)
+
+    @property
+    def _staying(self) -> list[Label]:
+        """Labels of features that are not made again."""
+        made = set(self.latents)
+        return [label for latent, label in enumerate(self.space.labels) if label.text and latent not in made]
+
+    @property
+    def _staying_of_families(self) -> list[Label | None]:
+        made = {family.id for family in self.families}
+        return [family.label for family in self.space.families if family.id not in made]
 
     def _merged(self, labels: Mapping[int, Label]) -> list[Label]:
         """The labels of all features: the new ones, and those that stay."""
@@ -327,16 +340,35 @@ class Relabelling:
         is_settled = not both or not (names or self.config.predictor)
         return replace(case, settled=new) if is_settled else _enter(case, both, new.candidates)
 
-    def _judge(self, cases: Sequence[_Case], judges: _Judges) -> dict[int, Label]:
-        """The label of each by the tournament; none where an answer of the judge is missing."""
-        found = [(case, case.settled) for case in cases if case.settled is not None]
-        open_ = [case for case in cases if case.settled is None]
-        for start in range(0, len(open_), FEATURES_PER_BLOCK):
-            block = open_[start : start + FEATURES_PER_BLOCK]
+    def _judge(
+        self, cases: Iterable[_Case], judges: _Judges, stay: Iterable[Label | None]
+    ) -> dict[int, Label]:
+        """The label of each by the tournament; none where an answer of the judge is missing.
+
+        Where two would be called the same, the one that the name fits better keeps it, and the other takes
+        the next best of its candidates, if it has one. Labels that `stay` keep their names.
+        """
+        case_of = {case.id: case for case in cases}
+        settled = {number: case.settled for number, case in case_of.items() if case.settled is not None}
+        taken = {label.text.casefold() for label in (*stay, *settled.values()) if label is not None}
+        found: dict[int, Label] = {}
+        open_ = [case for case in case_of.values() if case.settled is None]
+        for _ in range(ROUNDS):
+            found |= self._hold(open_, judges)
+            losers = [(case_of[number], found[number].text) for number in _clashes(found, taken)]
+            open_ = [_without(case, text) for case, text in losers if case.n_entered > 1]
+            case_of |= {case.id: case for case in open_}
+        return {number: _succeed(case_of[number], label) for number, label in (settled | found).items()}
+
+    def _hold(self, cases: Sequence[_Case], judges: _Judges) -> dict[int, Label]:
+        found: dict[int, Label] = {}
+        for start in range(0, len(cases), FEATURES_PER_BLOCK):
+            block = cases[start : start + FEATURES_PER_BLOCK]
             candidates, splits = [case.candidates for case in block], [case.split for case in block]
             held = hold_tournament(candidates, splits, *judges, entered=[case.n_entered for case in block])
-            found += [pair for pair in zip(block, held, strict=True) if self._is_judged(pair[0].split)]
-        return {case.id: _succeed(case, label) for case, label in found}
+            pairs = zip(block, held, strict=True)
+            found |= {case.id: label for case, label in pairs if self._is_judged(case.split)}
+        return found
 
     def _is_judged(self, split: Split) -> bool:
         predictor = self._llm_predictor
@@ -472,6 +504,27 @@ def _enter(case: _Case, entered: Sequence[Candidate], others: Sequence[Candidate
         kept.setdefault(candidate.text.casefold(), replace(candidate, chosen_by=None))
     n_entered = len({candidate.text.casefold() for candidate in entered})
     return replace(case, candidates=list(kept.values())[:N_KEPT], n_entered=n_entered)
+
+
+def _clashes(labels: Mapping[int, Label], taken: AbstractSet[str]) -> list[int]:
+    """Those whose name another one has that it fits better, by the AUC that chose it."""
+    by_fit = sorted(labels, key=lambda number: (-(labels[number].candidates[0].chosen_by or 0), number))
+    seen = set(taken)
+    losers = []
+    for number in by_fit:
+        text = labels[number].text.casefold()
+        if text in seen:
+            losers.append(number)
+        seen.add(text)
+    return losers
+
+
+def _without(case: _Case, text: str) -> _Case:
+    """With one candidate less in the tournament."""
+    entered, others = case.candidates[: case.n_entered], case.candidates[case.n_entered :]
+    left = [candidate for candidate in entered if candidate.text != text]
+    out = [candidate for candidate in entered if candidate.text == text]
+    return replace(case, candidates=[*left, *out, *others], n_entered=len(left))
 
 
 def _succeed(case: _Case, label: Label) -> Label:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import json
 import os
 import re
 import shutil
@@ -295,6 +296,28 @@ def test_a_name_that_a_document_dictated_loses_the_tournament(run: Run, home: Pa
     assert {after.labels[n].source for n in measured} == {"phrases"}
     assert [after.labels[n].text for n in measured] == [before.labels[n].text for n in measured]
     assert re.search(r"Labels by source: \d+ phrases", out)
+
+
+def test_two_features_are_not_called_the_same_if_one_has_another_name(run: Run, home: Path) -> None:
+    """Splitting: the model gives both halves of a concept the same best name."""
+
+    def answer(call: Call) -> Raw:
+        best = str(
+            json.loads(json.loads(sensible(call).body)["choices"][0]["message"]["content"])["labels"][0]
+        )
+        word = best.split()[1] if call.prompt == "interpreter" else best
+        return names(word, f"{word} of kind {call.number}")
+
+    with serving(answer) as server:
+        status, _, err = run(*words(server, home, "--concurrency", "1"))
+    assert status == 0, err
+    named = [label for label in feature_set(home).labels if label.source == "llm:tiny"]
+    texts = [label.text for label in named]
+    assert any("of kind" in text for text in texts)
+    assert len(set(texts)) == len(texts)
+    for label in named:
+        if "of kind" in label.text:  # what it gave up is still shown, not as one that competed
+            assert {each.text: each.chosen_by for each in label.candidates}[label.text.split()[0]] is None
 
 
 def test_phrases_are_made_again_and_compete_with_names_given_before(run: Run, home: Path) -> None:
