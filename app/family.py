@@ -29,7 +29,7 @@ N_DOCUMENTS = 12
 N_RELATED = 6
 N_LINKS = 24
 TREE_ROWS = 60  # that are unfolded at first, level by level
-TREE_CHILDREN = 24  # of one feature, before the rest is folded
+TREE_CHILDREN = 40  # of one feature, before the rest is folded
 MAX_TREE_ROWS = 1_000  # whatever is unfolded
 STEERED = QUANTILES.index(0.95)  # how strongly "steer this family" steers its root
 

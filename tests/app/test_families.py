@@ -18,7 +18,7 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from app import growing, urls
-from app.family import TREE_CHILDREN, TREE_ROWS
+from app.family import TREE_ROWS
 from app.growing import Grower
 from app.query import MAX_STRENGTHS, Parameters, base_config, used_by
 from sae_core.explorer import Explorer, FeatureSet
@@ -264,7 +264,8 @@ def test_htmx_gets_the_forest_alone_and_the_tidy_address(
 # --- one family -----------------------------------------------------------------------------------
 
 
-N_BRANCHES = TREE_CHILDREN + 1
+N_CHILDREN = 24  # fewer than the page has room for: the planted SAE has 64 features
+N_BRANCHES = N_CHILDREN + 1
 
 
 def star(planted: Planted, n: int) -> Family:
@@ -285,7 +286,10 @@ def star(planted: Planted, n: int) -> Family:
     )
 
 
-def test_a_large_tree_folds_and_unfolds_by_links(planted: Planted, base: str) -> None:
+def test_a_large_tree_folds_and_unfolds_by_links(
+    planted: Planted, base: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.family.TREE_CHILDREN", N_CHILDREN)
     family = star(planted, N_BRANCHES)
     size = 2 * N_BRANCHES + 1
     assert len(family.members) == size
@@ -294,8 +298,8 @@ def test_a_large_tree_folds_and_unfolds_by_links(planted: Planted, base: str) ->
         assert len(view["tree"]) <= TREE_ROWS
         assert len(view["tree"]) + view["n_hidden"] == view["size"] == size
         assert sum(row["n_hidden"] for row in view["tree"]) == view["n_hidden"] > 0
-        assert view["tree"][0]["n_hidden"] == 2 * (N_BRANCHES - TREE_CHILDREN)
-        assert sum(row["depth"] == 1 for row in view["tree"]) == TREE_CHILDREN
+        assert view["tree"][0]["n_hidden"] == 2 * (N_BRANCHES - N_CHILDREN)
+        assert sum(row["depth"] == 1 for row in view["tree"]) == N_CHILDREN
         url = view["tree"][0]["open_url"]
         assert url == f"{base}/{family.id}?open={family.id}"
         unfolded = listing(client, urls.json(url))
