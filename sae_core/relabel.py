@@ -143,7 +143,7 @@ class Relabelling:
     ) -> None:
         """`read` gives documents by position. SaefariError for what cannot be done, before anything is."""
         self.explorer, self.config, self.console, self._read = explorer, config, console, read
-        self.collection = home / "collections" / explorer.name
+        self.collection = explorer.path.parents[1]  # where its generations are
         self.space = explorer.get_sae(config.sae or next(iter(explorer.saes)))
         self.model = None if endpoint is None else LanguageModel(endpoint, home / "cache" / "llm")
         self._check_predictor()
