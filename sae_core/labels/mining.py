@@ -301,6 +301,8 @@ def _acronyms(texts: Sequence[str], documents: Sequence[NDArray[np.int64]]) -> d
         if not (1 < len(letters) <= MAX_TOKENS and letters.isupper() and letters.isalpha()):
             continue
         for long in by_initials.get(letters.lower(), ()):
+            if text in texts[long]:  # "BL" does not stand for "BL Lac"
+                continue
             shared = len(np.intersect1d(documents[at], documents[long]))
             if shared >= MIN_DOCUMENTS and shared >= SPELLED_OUT * len(documents[at]):
                 best = found.setdefault(at, long)

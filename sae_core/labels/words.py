@@ -34,6 +34,7 @@ TO = 0.2  # share in which "to" comes before: a verb, which begins and ends none
 FOLLOWS = 0.92  # share in which one comes before: begins none
 GOVERNS = 0.3  # share in which an article comes next: a verb, which has no place in a phrase
 ARTICLES = frozenset(("the", "a", "an", "its", "their", "our", "this", "these"))
+CONTRACTIONS = ("n't", "n’t", "'re", "’re", "'ll", "’ll", "'ve", "’ve")
 MAX_LETTERS = 30
 MAX_PATH = 80  # letters of a qualified name
 MAX_PREFIXES = 3
@@ -403,9 +404,9 @@ def _permissions(
 
     fits = which(lambda word: len(word) <= (MAX_LETTERS if "." not in word else MAX_PATH))
     lettered = which(lambda word: any(map(str.isalpha, word)))
-    content = fits & lettered & ~which(lambda word: word.lower() in STOP)
+    content = fits & lettered & ~which(lambda word: word.lower() in STOP or word.endswith(CONTRACTIONS))
+    content &= _governs(words, normal_W, word_T, gap_T) <= GOVERNS
     habits = _habits(words, content, normal_W, word_T, gap_T)
-    content &= habits.governs <= GOVERNS
     leans, follows, is_verb = habits.leans > LEANS, habits.follows > FOLLOWS, habits.infinitive > TO
     long_enough = which(lambda word: len(word) > 1 or word.isupper())
     is_name = which(lambda word: word.isupper() or "." in word or "_" in word)
@@ -449,7 +450,18 @@ class _Habits:
     leans: NDArray[np.float64]  # a content word comes next
     follows: NDArray[np.float64]  # a content word comes before
     infinitive: NDArray[np.float64]  # "to" comes before
-    governs: NDArray[np.float64]  # an article comes next
+
+
+def _governs(
+    words: Sequence[str], normal_W: NDArray[np.int32], word_T: NDArray[np.int32], gap_T: NDArray[np.uint8]
+) -> NDArray[np.float64]:
+    """The share of a word's occurrences in which an article comes next, (W,); 0 for rare words."""
+    is_article_W = np.array([word in ARTICLES for word in words], dtype=np.bool_)
+    before = (gap_T[:-1] == SPACE) & is_article_W[word_T[1:]]
+    n = int(normal_W.max(initial=-1)) + 1
+    seen = np.bincount(normal_W[word_T], minlength=n)
+    share = np.bincount(normal_W[word_T[:-1]][before], minlength=n) / np.maximum(seen, 1)
+    return np.asarray(np.where(seen >= MIN_SEEN, share, 0)[normal_W])
 
 
 def _habits(
@@ -465,15 +477,8 @@ def _habits(
     is_to_W = np.array([word == "to" for word in words], dtype=np.bool_)
     joined = (gap_T[:-1] != BREAK) & is_content_W[word_T[:-1]] & is_content_W[word_T[1:]]
     after_to = (gap_T[:-1] != BREAK) & is_to_W[word_T[:-1]]
-    is_article_W = np.array([word in ARTICLES for word in words], dtype=np.bool_)
-    before_article = (gap_T[:-1] == SPACE) & is_article_W[word_T[1:]]
     shares = [
         np.where(seen >= MIN_SEEN, np.bincount(found, minlength=n) / np.maximum(seen, 1), 0)[normal_W]
-        for found in (
-            normal_T[:-1][joined],
-            normal_T[1:][joined],
-            normal_T[1:][after_to],
-            normal_T[:-1][before_article],
-        )
+        for found in (normal_T[:-1][joined], normal_T[1:][joined], normal_T[1:][after_to])
     ]
     return _Habits(*shares)

@@ -119,6 +119,23 @@ def test_a_word_that_leans_on_the_next_ends_no_phrase_and_one_that_follows_begin
     assert not found & {"supermassive", "supermassive black", "black", "hole"}
 
 
+def test_verbs_and_contractions_have_no_place_in_a_phrase() -> None:
+    """An article follows a verb, and hardly ever a noun."""
+    abstracts = [
+        f"Here a monopole exerts the force on cosmic strings {n}, these won't decay." for n in range(9)
+    ]
+    found = found_in(*abstracts)
+    assert {"monopole", "force on cosmic strings", "cosmic strings"} <= found
+    assert not {phrase for phrase in found if {"exerts", "won't"} & set(phrase.split())}
+
+
+def test_a_compound_that_leans_on_the_next_word_ends_no_phrase() -> None:
+    abstracts = [f"Deep multi-task learning, and multi-task models {n}: by k-means." for n in range(8)]
+    found = found_in(*abstracts)
+    assert {"multi-task learning", "multi-task models", "k-means"} <= found
+    assert not {phrase for phrase in found if phrase.endswith("multi-task")}
+
+
 def test_commands_of_tex_are_not_words_and_greek_letters_are_letters() -> None:
     found = found_in(
         r"The H$\alpha$ emission of $\Lambda$CDM at $\sqrt{s}$ near M$_{\odot}$ and Schr\"odinger."
