@@ -2,7 +2,7 @@
 
 For each category the feature and the threshold with the highest F1 on training documents are chosen; what
 is reported is their F1 on documents on which neither the SAE was trained nor the feature chosen. The same is
-done with dictionaries that nobody trained (`dictionaries`), on the same documents: differences are paired.
+done with simpler dictionaries (`dictionaries`), on the same documents: differences are paired.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Dictionaries that nobody trained, as SAE objects, so that every measure runs on them unchanged.
+"""Dictionaries that are no SAE, as SAE objects, so that every measure runs on them unchanged.
 
 Source: arXiv 2602.14111, where random decoders come close to SAEs on several measures of interpretability.
 A measure says something of an SAE only as far as these fall behind it. Each has as many latents, and as many

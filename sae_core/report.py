@@ -121,7 +121,7 @@ def claims_text(report: ClaimsReport) -> str:
             [(f"{claim.number}. {claim.title}", claim.verdict) for claim in report.claims],
         ),
         "",
-        "## Beside dictionaries that nobody trained",
+        "## Beside simpler dictionaries",
         "",
         *_table(("measure", "this SAE", *BASELINES), beside_rows(report)),
         "",

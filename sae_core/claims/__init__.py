@@ -3,7 +3,7 @@
 A claim is a list of checks. Each check is a sentence with its numbers and was passed, failed, or could not be
 made; the verdict follows from them by one rule, `verdict_of`. None of the paper's numbers enters a check:
 another embedder or corpus has others, so shape, sign and order are compared. Beside every claim about
-features stands what dictionaries reach that nobody trained (`sae_core.dictionaries`): what they reach too
+features stands what simpler dictionaries reach (`sae_core.dictionaries`): what they reach too
 says nothing of an SAE.
 """
 
