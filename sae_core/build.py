@@ -247,8 +247,8 @@ class _Build:
             codes = encode_codes(sae, x_MD, report)
         with self._stage("Features") as report:
             table = describe(sae, codes, x_MD, report)
-        with self._stage("Families"):
-            coactivation = coactivate(codes)
+        with self._stage("Families") as report:
+            coactivation = coactivate(codes, report)
             levels_N = sae.levels_N()
             forest = grow(coactivation, default_config(levels_N), levels_N)
         with self._stage("Labels") as report:

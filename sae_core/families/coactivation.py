@@ -15,7 +15,7 @@ import numpy as np
 import scipy.sparse as sp
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from numpy.typing import NDArray
 
@@ -115,8 +115,11 @@ class Edges:
         return Edges(self.parents[keep], self.children[keep], self.together[keep], self.n_latents)
 
 
-def coactivate(codes: Codes) -> Coactivation:
-    """Count C = A'A, one latent's documents after the other's. Time grows with sum of k^2 over documents."""
+def coactivate(codes: Codes, progress: Callable[[int, int], None] | None = None) -> Coactivation:
+    """Count C = A'A, one latent's documents after the other's.
+
+    The time grows with the sum of k^2 over documents. `progress` gets (latents done, latents in all).
+    """
     n, fires_MN = codes.n_latents, codes.fires()
     fires_MN.data = fires_MN.data.astype(np.int8)
     n_words = -(-n // WORD)
@@ -129,6 +132,8 @@ def coactivate(codes: Codes) -> Coactivation:
         row[:n] = counts_N > 0
         bits_NW[latent] = np.packbits(row, bitorder="little").view(np.uint64)
         together.append(counts_N[row[:n]].astype(np.int32))
+        if progress is not None and ((latent + 1) % WORD == 0 or latent + 1 == n):
+            progress(latent + 1, n)
     sizes_NW = np.bitwise_count(bits_NW).astype(np.int64)
     bare = Coactivation(
         codes=codes,

@@ -46,6 +46,12 @@ def test_every_pair_is_counted(seed: int, n_latents: int) -> None:
     np.testing.assert_allclose(found.share_sums_N, shares_NN.sum(axis=1) - (f_N > 0))
 
 
+def test_progress_ends_at_the_last_latent() -> None:
+    told: list[tuple[int, int]] = []
+    coactivate(brute.random_codes(0, n_latents=70), lambda done, total: told.append((done, total)))
+    assert told == [(64, 70), (70, 70)]
+
+
 def test_more_pairs_than_fit_into_a_block_are_looked_up() -> None:
     codes = brute.random_codes(1)
     i, j = np.random.default_rng(0).integers(0, 25, (2, 2 * PAIRS_PER_BLOCK + 7))
