@@ -298,8 +298,9 @@ def race(name: str, folder: Path, rounds: int) -> dict[str, Any]:
     for key in ("seconds", "cpu_seconds"):
         last[key] = statistics.median(entry[key] for entry in found)
     last["peak_gib"] = max(entry["peak_gib"] for entry in found)
-    for change in last.get("changes", {}):
-        last["changes"][change] = statistics.median(entry["changes"][change] for entry in found)
+    if "changes" in last:
+        medians = {name: statistics.median(e["changes"][name] for e in found) for name in last["changes"]}
+        last |= {"changes": medians, "seconds": max(medians.values())}
     return last
 
 
