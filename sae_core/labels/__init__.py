@@ -30,7 +30,7 @@ class Score:
     n_positives: int
     n_negatives: int
     auc: Interval  # 0.5 is chance
-    f1: Interval  # at a threshold that was chosen on other documents
+    f1: Interval  # at a threshold that was chosen on other documents; "yes" to all gets 2/3 where n are equal
     pearson: Interval  # of the prediction with 0 and 1
 
 

@@ -233,8 +233,7 @@ def choose_vocabulary(phrases: Phrases, numbers: Iterable[int], size: int) -> Vo
     readable = np.array([readability(text) for text in texts]) * _wholeness(words, n_documents_V)
     readable *= _plainness(words, _optional(phrases, chosen))
     keys = [tuple(sorted(each)) for each in words]
-    documents = np.searchsorted(phrases.document_ptr, np.arange(len(phrases.phrase_E)), side="right") - 1
-    for short, long in _acronyms(texts, [documents[span] for span in spans]).items():
+    for short, long in _acronyms(texts, spans, phrases.document_ptr).items():
         abbreviation = texts[short] if texts[long].endswith("s") else texts[short].removesuffix("s")
         texts[short] = f"{texts[long]} ({abbreviation})"
         keys[short], readable[short] = keys[long], readable[long]
@@ -288,8 +287,14 @@ def _plainness(words: Sequence[tuple[int, ...]], optional_V2: NDArray[np.bool_])
     return np.where(costs, 1 - ADDITION_COST, 1.0)
 
 
-def _acronyms(texts: Sequence[str], documents: Sequence[NDArray[np.int64]]) -> dict[int, int]:
+def _acronyms(
+    texts: Sequence[str], spans: Sequence[NDArray[np.int64]], document_ptr: NDArray[np.int64]
+) -> dict[int, int]:
     """Places of abbreviations, with the phrase that each stands for: its initials, in the same documents."""
+
+    def documents(place: int) -> NDArray[np.int64]:
+        return np.searchsorted(document_ptr, spans[place], side="right") - 1
+
     by_initials: dict[str, list[int]] = {}
     for at, text in enumerate(texts):
         words = text.replace("-", " ").split()
@@ -303,9 +308,9 @@ def _acronyms(texts: Sequence[str], documents: Sequence[NDArray[np.int64]]) -> d
         for long in by_initials.get(letters.lower(), ()):
             if text in texts[long]:  # "BL" does not stand for "BL Lac"
                 continue
-            shared = len(np.intersect1d(documents[at], documents[long]))
-            if shared >= MIN_DOCUMENTS and shared >= SPELLED_OUT * len(documents[at]):
+            shared = len(np.intersect1d(documents(at), documents(long)))
+            if shared >= max(MIN_DOCUMENTS, SPELLED_OUT * len(spans[at])):
                 best = found.setdefault(at, long)
-                if len(documents[long]) > len(documents[best]):
+                if len(spans[long]) > len(spans[best]):
                     found[at] = long
     return found

@@ -29,9 +29,7 @@ N_OTHERS = 120  # silent documents at random: as many as are needed where a feat
 MIN_SCORED = 5  # positives, and negatives, below which there is no score
 MIN_TO_CHOOSE = 24  # documents of a feature from which on a third of them is kept to choose by
 N_ENTERED = 4  # candidates of a feature in its tournament
-WINS_BY = (
-    0.03  # AUC by which a candidate has to beat the first; half a standard error with 30 and 30 documents
-)
+WINS_BY = 0.03  # AUC by which a candidate has to beat the first: half a standard error with 30 and 30
 Z_95 = 1.959964
 BISECTIONS = 40
 
