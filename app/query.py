@@ -389,7 +389,7 @@ class FamilyQuery(_Query):
         for name in ("edge", *FAMILY_NUMBERS):
             value = getattr(self.config, name)
             if value != getattr(base, name):
-                printed.append((name, value if isinstance(value, str) else repr(value)))
+                printed.append((name, _printed(value)))
         defaults = (("sort", FAMILY_SORTS), ("area", AREAS), ("colour", COLOURS))
         printed += [
             (name, getattr(self, name)) for name, values in defaults if getattr(self, name) != values[0]
@@ -403,6 +403,12 @@ class FamilyQuery(_Query):
         return self.url(
             family=family, sort=FAMILY_SORTS[0], area=AREAS[0], colour=COLOURS[0], open=(), page=1
         )
+
+
+def _printed(value: str | float) -> str:
+    """As short as it can be and still be read back as the same."""
+    short = f"{value:g}" if isinstance(value, float) else str(value)
+    return repr(value) if isinstance(value, float) and float(short) != value else short
 
 
 def base_config(stored: FamilyConfig, algorithm: str) -> FamilyConfig:

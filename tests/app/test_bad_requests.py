@@ -107,6 +107,12 @@ def bad_addresses() -> list[str]:
         "/{base}/features/3?tab=all&page=-1",
         "/{base}/families?sort=x",
         "/{base}/families?page=1e9",
+        f"/{{base}}/families/3?open={HUGE}",
+        "/{base}/families/3?open=" + ",".join(map(str, range(200))),
+        "/{base}/families?algorithm=nesting",
+        "/{base}/families?min_size=50&max_size=40",
+        *[f"/{{base}}/families?threshold={value}" for value in ("nan", "inf", "1e999", "-0.1", "1.1", "x")],
+        *[f"/{{base}}/families?max_size={value}" for value in (HUGE, "0", "-4", "4.5", "x")],
     ]
     return found
 

@@ -425,7 +425,9 @@ def test_what_takes_longer_says_so_and_is_there_when_it_is_done(
         assert f'hx-get="{url.replace("&", "&amp;")}" hx-target="#main"' in page.text
         twin = client.get(urls.json(url))
         assert (twin.status_code, twin.json()["url"]) == (202, url)
-        assert 'hx-target="#forest"' in client.get(url, headers=PARTIAL).text
+        fragment = client.get(url, headers=PARTIAL).text
+        assert 'hx-target="#forest"' in fragment
+        assert 'hx-sync="#parameters:abort"' in fragment  # what is typed meanwhile comes first
         assert client.get(f"{base}/3?threshold=0.31").status_code == 202  # the same job
         assert client.get(base).status_code == 200  # what was built waits for nobody
         assert len(asked) == 1

@@ -135,8 +135,8 @@ def test_families_as_they_were_built_need_no_parameters() -> None:
     spelt_out = "algorithm=paper&threshold=0.25&min_size=4&max_size=90&edge=parent&sort=size&page=1"
     query = FamilyQuery.parse("c", "s", spelt_out, STORED, ALGORITHMS)
     assert query.url() == "/c/s/families"
-    changed = query.url(config=replace(STORED, threshold=0.2, min_size=5))
-    assert changed == "/c/s/families?threshold=0.2&min_size=5"
+    changed = query.url(config=replace(STORED, threshold=0.2, min_size=5, min_z=0.0))
+    assert changed == "/c/s/families?threshold=0.2&min_size=5&min_z=0"
 
 
 def test_the_page_of_a_family_keeps_the_parameters_it_was_found_with() -> None:

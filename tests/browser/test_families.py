@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -11,7 +12,9 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from app import urls
-from sae_core.families import FamilyConfig
+from app.growing import PATIENCE as PATIENCE_OF_REQUESTS
+from sae_core.explorer import FeatureSet
+from sae_core.families import FamilyConfig, Forest
 from tests.app.served import Planted
 from tests.browser.conftest import PATIENCE, note_troubles
 
@@ -73,6 +76,32 @@ def noted_400(troubles: list[str]) -> Iterator[None]:
     assert troubles
     assert all("400" in trouble for trouble in troubles)
     troubles.clear()
+
+
+def test_what_is_typed_while_families_are_being_found_comes_first(
+    site: Planted, page: Page, min_size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server runs in this process, so that its families can be made slow."""
+    grow = FeatureSet.grow
+
+    def slowly(self: FeatureSet, config: FamilyConfig) -> Forest:
+        time.sleep(PATIENCE_OF_REQUESTS + 1)
+        return grow(self, config)
+
+    monkeypatch.setattr(FeatureSet, "grow", slowly)
+    page.goto(f"{site.base}/families")
+    field, threshold = page.get_by_label("Smallest family"), site.set.forest.config.threshold
+    field.fill("2")
+    expect(page.locator("#forest")).to_contain_text("This takes longer")
+    page.get_by_label("Threshold").fill(f"{threshold / 2:g}")
+    field.fill(str(min_size))
+    expect(page).to_have_url(re.compile(rf"threshold={threshold / 2:g}&min_size={min_size}$"))
+    monkeypatch.undo()
+    left = changed(site, min_size=min_size, threshold=threshold / 2)
+    expect(page.locator(".family-card")).to_have_count(left)
+    page.wait_for_timeout(2000)  # an answer to the first question would have come by now
+    expect(page.locator(".family-card")).to_have_count(left)
+    expect(page).to_have_url(re.compile(rf"threshold={threshold / 2:g}&min_size={min_size}$"))
 
 
 def test_another_algorithm_is_a_link_and_begins_with_its_own_defaults(site: Planted, page: Page) -> None:
