@@ -3,7 +3,7 @@
     coactivation = coactivate(codes)
     forest = grow(coactivation, FamilyConfig(threshold=0.2))
 
-Nothing of size latents x latents or documents x latents is ever dense.
+Of size latents x latents there are only bits, of size documents x latents nothing.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from sae_core.codes import Codes
+    from sae_core.families.trees import Tree
 
 __all__ = [
     "DEFAULT",
@@ -68,16 +69,7 @@ def grow(
     see `measures.measure`.
     """
     began = time.perf_counter()
-    codes = coactivation.codes
-    counts_N = codes.counts()
-    edges = find_edges(coactivation, config)
-    if config.algorithm == "nesting":
-        edges = nested_edges(edges, levels_N, counts_N, config.threshold)
-    candidates = Candidates.of(edges, counts_N, codes.n_documents)
-    if config.algorithm == "paper":
-        trees = paper_trees(edges, counts_N, config)
-    else:
-        trees = home_trees(candidates, _children_first(config, counts_N, levels_N), config)
+    trees, candidates = _find_trees(coactivation, config, levels_N)
     found = measure(coactivation, trees, most_lookups=most_lookups)
     families = [
         Family(
@@ -85,7 +77,7 @@ def grow(
             members=tree.members,
             parents=tree.parents,
             conditionals=tree.conditionals,
-            n_documents=_count_documents(codes, tree.members),
+            n_documents=_count_documents(coactivation.codes, tree.members),
             hub_ratio=hub.value,
             block_ratio=block.value,
             hub_null=hub.null,
@@ -98,7 +90,7 @@ def grow(
     return Forest(
         config=config,
         families=families,
-        n_alive=int(np.count_nonzero(counts_N)),
+        n_alive=int(np.count_nonzero(coactivation.codes.counts())),
         n_covered=len(homes),
         n_shared=sum(n > 1 for n in homes.values()),
         hub_ratio=found.hub.value,
@@ -108,6 +100,20 @@ def grow(
         n_draws=found.n_draws,
         seconds=time.perf_counter() - began,
     )
+
+
+def _find_trees(
+    coactivation: Coactivation, config: FamilyConfig, levels_N: NDArray[np.int64] | None
+) -> tuple[list[Tree], Candidates]:
+    """What the algorithm finds, largest first, and what else could have been a parent."""
+    counts_N = coactivation.codes.counts()
+    edges = find_edges(coactivation, config)
+    if config.algorithm == "nesting":
+        edges = nested_edges(edges, levels_N, counts_N, config.threshold)
+    candidates = Candidates.of(edges, counts_N, coactivation.codes.n_documents)
+    if config.algorithm == "paper":
+        return paper_trees(edges, counts_N, config), candidates
+    return home_trees(candidates, _children_first(config, counts_N, levels_N), config), candidates
 
 
 def _children_first(

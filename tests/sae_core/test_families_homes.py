@@ -58,6 +58,15 @@ def test_too_large_a_family_loses_its_heaviest_subtrees_which_become_families() 
     assert families[1].links[0] == Link(member=1, parent=0, conditional=1.0)
 
 
+def test_the_heavier_subtree_is_detached() -> None:
+    """Latent 1 holds five, latent 2 three: without the six of 1 there is room, without the four of 2 as well."""
+    fires: dict[int, Iterable[int]] = {0: range(400), 1: range(180), 2: range(200, 380)}
+    fires |= {3 + at: range(36 * at, 36 * at + 30) for at in range(5)}
+    fires |= {8 + at: range(200 + 60 * at, 250 + 60 * at) for at in range(3)}
+    families = by_id(forest_of(codes_of(fires, n_latents=11, n_documents=2000), max_size=8).families)
+    assert {root: len(family.members) for root, family in families.items()} == {1: 6, 0: 5}
+
+
 def test_what_is_detached_without_being_a_family_finds_the_next_best_home_with_room() -> None:
     """Latent 0 has six children and room for four; two of them lie in latent 1 as well, less well."""
     fires: dict[int, Iterable[int]] = {0: range(300)}
