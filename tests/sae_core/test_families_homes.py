@@ -59,7 +59,7 @@ def test_too_large_a_family_loses_its_heaviest_subtrees_which_become_families() 
 
 
 def test_the_heavier_subtree_is_detached() -> None:
-    """Latent 1 holds five, latent 2 three: without the six of 1 there is room, without the four of 2 as well."""
+    """Room comes with the six of latent 1 gone; it would come with the four of latent 2 gone as well."""
     fires: dict[int, Iterable[int]] = {0: range(400), 1: range(180), 2: range(200, 380)}
     fires |= {3 + at: range(36 * at, 36 * at + 30) for at in range(5)}
     fires |= {8 + at: range(200 + 60 * at, 250 + 60 * at) for at in range(3)}
