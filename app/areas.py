@@ -242,7 +242,7 @@ def icicle(rows: Sequence[TreeRow], width: float, height: float, letter: float) 
             y=round(firsts[at] * height, 2),
             width=round(column, 2),
             height=round((last - firsts[at]) * height, 2),
-            line=cut(row.feature.label, column - 5 * letter, letter),
+            line=cut(row.feature.label, column - (5 if row.n_hidden else 1.5) * letter, letter),
         )
         blocks.append(block)
     return Icicle(round(n_columns * column, 2), round(n_leaves * height, 2), blocks)

@@ -24,6 +24,7 @@ from app.query import MAX_STRENGTHS, Parameters, base_config, used_by
 from sae_core.explorer import Explorer, FeatureSet
 from sae_core.families import Family, FamilyConfig, Null
 from sae_core.labels import Interval, Label, Score
+from sae_core.sae import SAE
 from tests.app.served import Planted, serve
 
 PARTIAL = {"HX-Request": "true", "HX-Request-Type": "partial", "HX-Target": "div#forest"}
@@ -154,6 +155,25 @@ def test_families_from_the_nesting_are_refused_where_nothing_is_nested(base: str
     assert answer.status_code == 400
     assert "paper" in answer.json()["remedy"]
     assert "nesting" not in [each["value"] for each in listing(client, f"{base}.json")["algorithms"]]
+
+
+def test_families_follow_the_nesting_where_there_is_one(planted: Planted, base: str) -> None:
+    """The planted SAE read as a Matryoshka: its features in three groups, one inside the next."""
+    plain, nested = planted.set.sae, copy.copy(planted.explorer)
+    tensors = {name: getattr(plain, name) for name in ("W_enc_ND", "W_dec_ND", "b_enc_N", "b_dec_D")}
+    space = replace(planted.set, sae=SAE(k=plain.k, prefixes=(16, 32, 64), **tensors))
+    nested.saes = {planted.sae: space}
+    changes = "threshold=0.05&min_lift=1&min_z=0&min_size=2&min_children=1"
+    config = FamilyConfig("nesting", threshold=0.05, min_lift=1, min_z=0, min_size=2, min_children=1)
+    with TestClient(serve(planted, nested)) as client:
+        view = listing(client, f"{base}.json?algorithm=nesting&{changes}")
+        assert [each["value"] for each in view["algorithms"] if each["is_chosen"]] == ["nesting"]
+        assert view["page"]["total"] == len(space.grow(config).families) > 0
+        assert "an earlier group" in view["definition"]
+        level = {latent: (latent >= 16) + (latent >= 32) for latent in range(64)}
+        for each in view["families"]:
+            tree = listing(client, urls.json(each["url"]))["tree"]
+            assert all(level[row["feature"]["latent"]] > level[each["id"]] for row in tree[1:])
 
 
 def test_no_family_is_a_page_that_says_what_to_do(base: str, client: TestClient) -> None:
