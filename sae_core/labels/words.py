@@ -33,6 +33,8 @@ ADJECTIVES = ("al", "ic", "ive", "ous", "ary", "ar", "able", "ible", "less", "in
 TO = 0.2  # share in which "to" comes before: a verb, which begins and ends none
 FOLLOWS = 0.92  # share in which one comes before: begins none
 GOVERNS = 0.3  # share in which an article comes next: a verb, which has no place in a phrase
+GOVERNS_SOMETIMES = 0.05  # the same of a word in -ing that acts on what follows, and adds little to it
+AIMS = 0.6  # share in which "to" comes next: a verb too ("seeks to")
 ARTICLES = frozenset(("the", "a", "an", "its", "their", "our", "this", "these"))
 CONTRACTIONS = ("n't", "n’t", "'re", "’re", "'ll", "’ll", "'ve", "’ve")
 MAX_LETTERS = 30
@@ -223,7 +225,7 @@ class Tokens:
     normal_W: NDArray[np.int32]  # the same number for "Galaxy", "galaxy" and "galaxies"
     shown_W: NDArray[np.int32]  # the word in its usual case
     is_content_W: NDArray[np.bool_]  # no stop word, no number, no verb
-    is_optional_W: NDArray[np.bool_]  # says little: "study", "large"
+    is_optional_W: NDArray[np.bool_]  # says little: "study", "large", "integrating"
     may_begin_W: NDArray[np.bool_]
     may_end_W: NDArray[np.bool_]
     may_stand_inside_W: NDArray[np.bool_]
@@ -405,7 +407,10 @@ def _permissions(
     fits = which(lambda word: len(word) <= (MAX_LETTERS if "." not in word else MAX_PATH))
     lettered = which(lambda word: any(map(str.isalpha, word)))
     content = fits & lettered & ~which(lambda word: word.lower() in STOP or word.endswith(CONTRACTIONS))
-    content &= _governs(words, normal_W, word_T, gap_T) <= GOVERNS
+    governs = _before(ARTICLES, words, normal_W, word_T, gap_T)
+    content &= (governs <= GOVERNS) & (_before(frozenset(("to",)), words, normal_W, word_T, gap_T) <= AIMS)
+    # "integrating deep learning", but not "rotating black holes"
+    acts = which(lambda word: word.endswith("ing")) & (governs > GOVERNS_SOMETIMES)
     habits = _habits(words, content, normal_W, word_T, gap_T)
     leans, follows, is_verb = habits.leans > LEANS, habits.follows > FOLLOWS, habits.infinitive > TO
     long_enough = which(lambda word: len(word) > 1 or word.isupper())
@@ -421,7 +426,7 @@ def _permissions(
     weak |= which(lambda word: word.lower().endswith(ADJECTIVES)) & (habits.leans > LEANS_ALONE)
     return {
         "is_content_W": content,
-        "is_optional_W": which(lambda word: word.lower() in HEADS or word.lower() in MODIFIERS),
+        "is_optional_W": acts | which(lambda word: word.lower() in HEADS or word.lower() in MODIFIERS),
         "may_begin_W": begin,
         "may_end_W": end,
         "may_stand_inside_W": fits & (content | ~lettered | which(lambda word: word.lower() in INSIDE)),
@@ -452,12 +457,16 @@ class _Habits:
     infinitive: NDArray[np.float64]  # "to" comes before
 
 
-def _governs(
-    words: Sequence[str], normal_W: NDArray[np.int32], word_T: NDArray[np.int32], gap_T: NDArray[np.uint8]
+def _before(
+    following: frozenset[str],
+    words: Sequence[str],
+    normal_W: NDArray[np.int32],
+    word_T: NDArray[np.int32],
+    gap_T: NDArray[np.uint8],
 ) -> NDArray[np.float64]:
-    """The share of a word's occurrences in which an article comes next, (W,); 0 for rare words."""
-    is_article_W = np.array([word in ARTICLES for word in words], dtype=np.bool_)
-    before = (gap_T[:-1] == SPACE) & is_article_W[word_T[1:]]
+    """The share of a word's occurrences in which one of these comes next, (W,); 0 for rare words."""
+    is_following_W = np.array([word in following for word in words], dtype=np.bool_)
+    before = (gap_T[:-1] == SPACE) & is_following_W[word_T[1:]]
     n = int(normal_W.max(initial=-1)) + 1
     seen = np.bincount(normal_W[word_T], minlength=n)
     share = np.bincount(normal_W[word_T[:-1]][before], minlength=n) / np.maximum(seen, 1)
