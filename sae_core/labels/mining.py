@@ -231,7 +231,7 @@ def choose_vocabulary(phrases: Phrases, numbers: Iterable[int], size: int) -> Vo
     words = [phrases.words(number) for number in chosen.tolist()]
     n_documents_V = phrases.n_documents_P[chosen]
     readable = np.array([readability(text) for text in texts]) * _wholeness(words, n_documents_V)
-    readable *= _plainness(words, _optional(phrases, chosen))
+    readable *= _plainness(words, _idle_ends(phrases, chosen))
     keys = [tuple(sorted(each)) for each in words]
     for short, long in _acronyms(texts, spans, phrases.document_ptr).items():
         abbreviation = texts[short] if texts[long].endswith("s") else texts[short].removesuffix("s")
@@ -270,19 +270,21 @@ def _wholeness(words: Sequence[tuple[int, ...]], n_documents_V: NDArray[np.int32
     return np.asarray(1 - FRAGMENT_COST * ((share - CONTAINED) / (1 - CONTAINED)).clip(0, 1))
 
 
-def _optional(phrases: Phrases, numbers: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Whether the first and the last word of some phrases say little, (V, 2)."""
-    first = phrases.example_P[numbers]
-    ends = np.stack((first, first + phrases.length_P[numbers] - 1), axis=1)
-    return phrases.tokens.is_optional_W[phrases.tokens.word_T[ends]]
+def _idle_ends(phrases: Phrases, numbers: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Whether the first and the last word of some phrases add little to the others, (V, 2)."""
+    tokens, first = phrases.tokens, phrases.example_P[numbers]
+    last = first + phrases.length_P[numbers] - 1
+    return np.stack(
+        (tokens.opens_idly_W[tokens.word_T[first]], tokens.ends_idly_W[tokens.word_T[last]]), axis=1
+    )
 
 
-def _plainness(words: Sequence[tuple[int, ...]], optional_V2: NDArray[np.bool_]) -> NDArray[np.float64]:
+def _plainness(words: Sequence[tuple[int, ...]], idle_V2: NDArray[np.bool_]) -> NDArray[np.float64]:
     """Below 1 for phrases with an end that adds little to another phrase: "single scalar field"."""
     known = set(words)
     costs = [
         (len(each) > 1) and ((begins and each[1:] in known) or (ends and each[:-1] in known))
-        for each, (begins, ends) in zip(words, optional_V2.tolist(), strict=True)
+        for each, (begins, ends) in zip(words, idle_V2.tolist(), strict=True)
     ]
     return np.where(costs, 1 - ADDITION_COST, 1.0)
 

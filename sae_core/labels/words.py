@@ -225,7 +225,8 @@ class Tokens:
     normal_W: NDArray[np.int32]  # the same number for "Galaxy", "galaxy" and "galaxies"
     shown_W: NDArray[np.int32]  # the word in its usual case
     is_content_W: NDArray[np.bool_]  # no stop word, no number, no verb
-    is_optional_W: NDArray[np.bool_]  # says little: "study", "large", "integrating"
+    opens_idly_W: NDArray[np.bool_]  # adds little before a phrase: "large", "integrating"
+    ends_idly_W: NDArray[np.bool_]  # adds little behind one: "study"
     may_begin_W: NDArray[np.bool_]
     may_end_W: NDArray[np.bool_]
     may_stand_inside_W: NDArray[np.bool_]
@@ -408,7 +409,9 @@ def _permissions(
     lettered = which(lambda word: any(map(str.isalpha, word)))
     content = fits & lettered & ~which(lambda word: word.lower() in STOP or word.endswith(CONTRACTIONS))
     governs = _before(ARTICLES, words, normal_W, word_T, gap_T)
-    content &= (governs <= GOVERNS) & (_before(frozenset(("to",)), words, normal_W, word_T, gap_T) <= AIMS)
+    aims = which(lambda word: word.endswith("s") and not word.endswith("ss"))  # "seeks", but not "access"
+    aims &= _before(frozenset(("to",)), words, normal_W, word_T, gap_T) > AIMS
+    content &= (governs <= GOVERNS) & ~aims
     # "integrating deep learning", but not "rotating black holes"
     acts = which(lambda word: word.endswith("ing")) & (governs > GOVERNS_SOMETIMES)
     habits = _habits(words, content, normal_W, word_T, gap_T)
@@ -426,7 +429,8 @@ def _permissions(
     weak |= which(lambda word: word.lower().endswith(ADJECTIVES)) & (habits.leans > LEANS_ALONE)
     return {
         "is_content_W": content,
-        "is_optional_W": acts | which(lambda word: word.lower() in HEADS or word.lower() in MODIFIERS),
+        "opens_idly_W": acts | which(lambda word: word.lower() in MODIFIERS),
+        "ends_idly_W": head,
         "may_begin_W": begin,
         "may_end_W": end,
         "may_stand_inside_W": fits & (content | ~lettered | which(lambda word: word.lower() in INSIDE)),

@@ -200,6 +200,12 @@ def test_a_fragment_reads_worse_than_the_whole() -> None:
     assert found["cosmic microwave"] < 0.6
 
 
+def test_an_end_that_adds_little_to_a_phrase_reads_worse() -> None:
+    texts = ["Star formation.", "Large star formation.", "Star formation study.", "Nearby star formation."]
+    found = vocabulary_of(phrases_of(*texts, *["Measuring the dust of star formation."] * 4))
+    assert found["large star formation"] == found["star formation study"] < found["nearby star formation"]
+
+
 def test_an_abbreviation_is_shown_with_what_it_stands_for_where_both_stand_together() -> None:
     texts = [f"Graph neural networks (GNNs) of number{n}: GNNs learn." for n in range(4)]
     found = vocabulary_of(phrases_of(*texts, "The VLA sees very large arrays.", "The ALMA telescope."))
