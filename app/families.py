@@ -91,6 +91,7 @@ def _families(
         n_in_families=grown.n_covered,
         n_shared=grown.n_shared,
         n_features=grown.n_alive,
+        chance=grown.chance,
         algorithms=[_algorithm(query, name) for name in sae.algorithms],
         parameters=main,
         more_parameters=more,

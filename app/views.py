@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from sae_core.families import Chance
 from sae_core.labels import Former, Score
 
 
@@ -482,6 +483,7 @@ class FamilyListView:
     n_in_families: int
     n_shared: int  # features in more than one
     n_features: int  # that fire at all
+    chance: Chance | None  # what features that fire as often, but independently, would form
     algorithms: list[Option]
     parameters: list[Parameter]
     more_parameters: list[Parameter]

@@ -22,7 +22,7 @@ from sae_core.corpus import write_rejected
 from sae_core.embed import Embedder, embed_corpus, load_embedder
 from sae_core.errors import EmbeddingError, TrainingError
 from sae_core.explorer import FeatureSet
-from sae_core.families import coactivate, default_config, grow
+from sae_core.families import by_chance, coactivate, default_config, grow
 from sae_core.features import describe
 from sae_core.files import explain_write_errors, write_atomic
 from sae_core.fit import SECOND_SEED, run_scores, run_stage, split, versions
@@ -250,7 +250,9 @@ class _Build:
         with self._stage("Families") as report:
             coactivation = coactivate(codes, report)
             levels_N = sae.levels_N()
-            forest = grow(coactivation, default_config(levels_N), levels_N)
+            config = default_config(levels_N)
+            chance = by_chance(codes, config, levels_N, self.config.seed)
+            forest = replace(grow(coactivation, config, levels_N), chance=chance)
         with self._stage("Labels") as report:
             labeller = Labeller(
                 self.corpus.documents, codes, table, sae, x_MD, embedder, self.config.seed, report

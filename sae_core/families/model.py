@@ -114,6 +114,15 @@ class Family:
 
 
 @dataclass(frozen=True)
+class Chance:
+    """What is found where latents fire as often as they do, but independently of each other."""
+
+    n_families: int
+    n_covered: int  # latents in some family
+    largest: int  # members
+
+
+@dataclass(frozen=True)
 class Forest:
     """All families of an SAE under one configuration, largest first."""
 
@@ -128,6 +137,7 @@ class Forest:
     block_null: Null | None
     n_draws: int  # of the nulls
     seconds: float  # that growing took
+    chance: Chance | None = None  # None: not asked, as it takes as long as counting co-activations
 
     @property
     def sizes(self) -> list[int]:
@@ -156,7 +166,8 @@ class Forest:
         ]
         config = FamilyConfig(**stored["config"])
         nulls = {name: _null(stored[name]) for name in ("hub_null", "block_null")}
-        return cls(**{**stored, **nulls, "config": config, "families": families})
+        chance = Chance(**stored["chance"]) if stored.get("chance") else None
+        return cls(**{**stored, **nulls, "config": config, "families": families, "chance": chance})
 
 
 def _null(stored: dict[str, float] | None) -> Null | None:

@@ -9,8 +9,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+from sae_core import families
 from sae_core.errors import SaefariError
-from sae_core.families import FamilyConfig, Forest, Link, coactivate, grow, is_quick, load_coactivation
+from sae_core.families import (
+    Chance,
+    FamilyConfig,
+    Forest,
+    Link,
+    by_chance,
+    coactivate,
+    grow,
+    is_quick,
+    load_coactivation,
+)
 from sae_core.families.measures import FEWEST_DRAWS, MOST_DRAWS, ForestMeasures, measure
 from sae_core.families.trees import Tree
 from sae_core.labels import Label
@@ -52,6 +63,27 @@ def test_density_alone_makes_a_hub_but_passes_no_null() -> None:
         blocks.append(block.null.p)
     assert 0.2 < np.mean(hubs) < 0.8
     assert 0.2 < np.mean(blocks) < 0.8
+
+
+def test_planted_families_are_not_there_by_chance_unless_the_guards_are_down() -> None:
+    codes = planted_codes(0)
+    assert grow(coactivate(codes)).n_covered > 80
+    assert by_chance(codes).n_covered < 8
+    guardless = FamilyConfig(algorithm="paper", threshold=0.05, min_together=1, min_lift=0, min_z=0)
+    assert by_chance(codes, guardless).n_covered > 80
+
+
+def test_by_chance_latents_keep_their_densities_and_fire_on_other_documents() -> None:
+    codes = planted_codes(0)
+    redrawn = families._redrawn(codes, 0)
+    assert np.array_equal(redrawn.counts(), codes.counts())
+    assert (redrawn.fires() != redrawn.matrix().astype(bool)).nnz == 0
+    for latent in (0, 50, codes.n_latents - 1):
+        assert len(set(redrawn.of_latent(latent)[0].tolist())) == codes.counts()[latent]
+    rows = [set(redrawn.of_document(at)[0].tolist()) for at in range(50)]
+    assert all((at in redrawn.of_latent(latent)[0]) for at, row in enumerate(rows) for latent in row)
+    kept = [np.isin(redrawn.of_latent(i)[0], codes.of_latent(i)[0]).mean() for i in range(codes.n_latents)]
+    assert np.mean(kept) < 0.1
 
 
 def test_a_block_of_dense_latents_that_do_belong_together_passes() -> None:
@@ -121,7 +153,7 @@ def test_a_forest_is_what_its_json_says() -> None:
     forest = grow(coactivate(planted_codes(0)))
     label = Label(text="stars", source="phrases")
     first = replace(forest.families[0], label=label, links=[Link(member=1, parent=2, conditional=0.5)])
-    forest = replace(forest, families=[first, *forest.families[1:]])
+    forest = replace(forest, families=[first, *forest.families[1:]], chance=Chance(1, 4, 4))
     assert Forest.parse(json.loads(json.dumps(asdict(forest)))) == forest
 
 
