@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sae_core.labels import Interval
+from sae_core.intervals import Interval
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import scipy.sparse as sp
 
+from sae_core.intervals import wilson
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
@@ -22,7 +24,6 @@ BINS_PER_DECADE = 5  # of the density
 COSINE_BIN = 0.05
 SAME_FEATURE = 0.7  # cosine above which directions of two SAEs count as one feature
 MAX_BASELINE_ROWS = 2_048  # directions for which the nearest random one is looked up
-Z_95 = 1.959964  # standard deviations on either side of the mean that hold 95 % of a normal distribution
 
 
 def fvu(x_BD: NDArray[np.float32], reconstruction_BD: NDArray[np.float32]) -> float:
@@ -144,14 +145,14 @@ def matched_share(
     random_ND /= np.linalg.norm(random_ND, axis=1, keepdims=True)
     by_chance_N = nearest_cosine(asked_ND[:MAX_BASELINE_ROWS], random_ND)
     n_matched = int((nearest_N > threshold).sum())
-    low, high = wilson(n_matched, len(nearest_N))
+    share = wilson(n_matched, len(nearest_N))
     return {
         "threshold": threshold,
         "n": len(nearest_N),
         "n_matched": n_matched,
         "share": _mean(nearest_N > threshold),
-        "low": low,
-        "high": high,
+        "low": share.low,
+        "high": share.high,
         "mean_cosine": _mean(nearest_N),
         "random_share": _mean(by_chance_N > threshold),
         "random_mean_cosine": _mean(by_chance_N),
@@ -163,16 +164,6 @@ def nearest_cosine(rows_ND: NDArray[np.float32], others_ND: NDArray[np.float32])
     """The largest cosine of each unit row with any of the other unit rows, (N,), block by block."""
     parts = [(rows_ND[block] @ others_ND.T).max(axis=1) for block in blocks(len(rows_ND), ROWS_OF_COSINES)]
     return np.concatenate(parts) if parts else np.zeros(0, dtype=np.float32)
-
-
-def wilson(n_yes: int, n: int) -> tuple[float, float]:
-    """The 95 % interval of a share, after Wilson (1927); (0, 1) where nothing was counted."""
-    if n == 0:
-        return 0.0, 1.0
-    share, z = n_yes / n, Z_95
-    centre = (share + z * z / (2 * n)) / (1 + z * z / n)
-    reach = z / (1 + z * z / n) * np.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    return max(0.0, float(centre - reach)), min(1.0, float(centre + reach))
 
 
 def ndcg(

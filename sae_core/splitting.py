@@ -15,7 +15,8 @@ import numpy as np
 import scipy.sparse as sp
 from scipy.stats import gaussian_kde
 
-from sae_core.metrics import COSINE_BIN, SAME_FEATURE, blocks, nearest_cosine, wilson
+from sae_core.intervals import wilson
+from sae_core.metrics import COSINE_BIN, SAME_FEATURE, blocks, nearest_cosine
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -115,7 +116,7 @@ def shares(cosine_N: NDArray[np.float32]) -> dict[str, Any]:
     Wilson interval of the share, `counts` the cosines over equal bins from `bins_low` to 1.
     """
     n_recurrent = int((cosine_N > SAME_FEATURE).sum())
-    low, high = wilson(n_recurrent, len(cosine_N))
+    share = wilson(n_recurrent, len(cosine_N))
     bins_low = -1.0 if (cosine_N < 0).any() else 0.0
     n_bins = round((1 - bins_low) / COSINE_BIN)
     counts, _ = np.histogram(np.clip(cosine_N, -1, 1), bins=n_bins, range=(bins_low, 1))
@@ -123,8 +124,8 @@ def shares(cosine_N: NDArray[np.float32]) -> dict[str, Any]:
         "threshold": SAME_FEATURE,
         "n": len(cosine_N),
         "recurrent": n_recurrent / len(cosine_N) if len(cosine_N) else None,
-        "low": low,
-        "high": high,
+        "low": share.low,
+        "high": share.high,
         "mean_cosine": float(cosine_N.mean()) if len(cosine_N) else None,
         "humps": count_humps(cosine_N),
         "bins_low": bins_low,

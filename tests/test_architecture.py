@@ -12,7 +12,7 @@ ROOT = Path(__file__).parent.parent
 
 # A room of sae_core may import from the lines above its own, never from its own line or below.
 LAYERS = (
-    "errors",
+    "errors intervals",
     "files cache rows topk",
     "corpus embed index sae sparse recipe ranks checkpoint",
     "codes metrics powerlaw sources steer variants",

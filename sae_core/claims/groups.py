@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sae_core.claims.model import OURS, Check, Claim, Measure, make_claim, measured, others
-from sae_core.claims.trials import difference, mean_interval
 from sae_core.dictionaries import NAMES
-from sae_core.labels.scores import hold_tournament, split_documents, wilson
+from sae_core.intervals import difference, mean_interval, wilson
+from sae_core.labels.scores import hold_tournament, split_documents
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -19,10 +19,9 @@ from sae_core.claims.model import (
     measured,
     others,
 )
-from sae_core.claims.trials import mean_interval
 from sae_core.dictionaries import KMEANS, NAMES, kmeans_dictionary
 from sae_core.fit import SAE_FILE
-from sae_core.labels.scores import wilson
+from sae_core.intervals import mean_interval, wilson
 from sae_core.metrics import MAX_TRAIN_ROWS, SAME_FEATURE, nearest_cosine
 from sae_core.sae import SAE
 

@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from sae_core.errors import SaefariError
+from sae_core.intervals import fisher
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
-    from sae_core.labels import Interval
+    from sae_core.intervals import Interval
 
 SCHEMA = 1
 HOLDS, IN_PART, FAILS, UNMEASURED = "holds", "holds in part", "does not hold", "not measured"
 OURS = "SAE"
 MIN_POINTS = 3
-Z_95 = 1.959964
 
 
 @dataclass(frozen=True)
@@ -161,9 +160,8 @@ def correlation(name: str, pairs_N2: NDArray[np.float64]) -> Measure:
     n = len(pairs_N2)
     if n <= MIN_POINTS or np.ptp(pairs_N2[:, 0]) == 0 or np.ptp(pairs_N2[:, 1]) == 0:
         return Measure(name, None, n=n)
-    r = float(np.clip(np.corrcoef(pairs_N2[:, 0], pairs_N2[:, 1]).ravel()[1], -1 + 1e-12, 1 - 1e-12))
-    reach = Z_95 / math.sqrt(n - 3)
-    return Measure(name, r, math.tanh(math.atanh(r) - reach), math.tanh(math.atanh(r) + reach), n)
+    found = fisher(float(np.corrcoef(pairs_N2[:, 0], pairs_N2[:, 1])[0, 1]), n)
+    return Measure(name, found.value, found.low, found.high, n)
 
 
 def mean_of(values: NDArray[Any]) -> float | None:

@@ -11,7 +11,7 @@ import numpy as np
 from sae_core.checkpoint import read_log
 from sae_core.claims.model import MIN_POINTS, Check, Claim, Measure, make_claim
 from sae_core.dictionaries import KMEANS, PCA, RANDOM
-from sae_core.labels.scores import wilson
+from sae_core.intervals import wilson
 from sae_core.powerlaw import GOOD_R2, Point, power_laws
 
 if TYPE_CHECKING:

@@ -12,6 +12,7 @@ from sae_core.claims import trials
 from sae_core.claims.groups import N_LLM
 from sae_core.claims.model import OURS, Check, Claim, Measure, make_claim, measured, others
 from sae_core.dictionaries import NAMES
+from sae_core.intervals import difference, mean_interval, share_interval
 from sae_core.labels import tidy
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ def _steer_up(
                 Check("the moved feature can be named: too few features have labels", None, is_key=True)
             )
         return
-    own = trials.share_interval(named_by[OURS])
+    own = share_interval(named_by[OURS])
     beside = others({name: float(np.mean(values)) for name, values in named_by.items()})
     measures.append(
         measured(f"moved up, named among five, cosine {at}", own, len(named_by[OURS]), beside, "share")
@@ -94,7 +95,7 @@ def _steer_up(
     checks.append(Check(text, own.low > trials.CHANCE, is_key=True))
     for name in NAMES:
         if name in named_by:
-            lead = trials.difference(named_by[OURS], named_by[name])
+            lead = difference(named_by[OURS], named_by[name])
             checks.append(Check(f"more often than one of {name} ({lead.value:+.0%})", lead.low > 0))
 
 
@@ -120,7 +121,7 @@ def _steer_down(
         )
         return
     outcomes = trials.judge(found, named, study.library, [trials.turned(trial, AT) for trial in found])
-    own = trials.share_interval([outcome.credit for outcome in outcomes])
+    own = share_interval([outcome.credit for outcome in outcomes])
     measures.append(measured(f"moved down, named among five, cosine {AT}", own, len(found), kind="share"))
     text = f"moved down, it is named in {own.value:.0%}, chance 20%"
     checks.append(Check(text, own.low > trials.CHANCE))
@@ -141,7 +142,7 @@ def _steer_to_categories(
     if not shares.get(OURS):
         checks.append(Check("categories move with their features: there are no five categories", None))
         return
-    own = trials.share_interval(shares[OURS])
+    own = share_interval(shares[OURS])
     beside = others({name: float(np.mean(values)) for name, values in shares.items() if values})
     words = f"moved up, its category named among five, cosine {AT}"
     measures.append(measured(words, own, len(shares[OURS]), beside, "share"))
@@ -255,10 +256,10 @@ def _compare_edits(
     gains = [[outcome.gain for outcome in each] for each in results]
     beside = {"rewriting": float(np.mean(named_by[1])), "label's embedding": float(np.mean(named_by[2]))}
     own, lead = (
-        trials.share_interval(named_by[0]),
-        trials.mean_interval(np.subtract(named_by[0], named_by[1])),
+        share_interval(named_by[0]),
+        mean_interval(np.subtract(named_by[0], named_by[1])),
     )
-    gained = trials.mean_interval(np.subtract(gains[0], gains[1]))
+    gained = mean_interval(np.subtract(gains[0], gains[1]))
     measures += [
         Measure(f"cosine with the query; {how}", float(np.mean(cosines)), n=len(kept)),
         measured(f"named among five; {how}", own, len(kept), beside, "share"),
@@ -294,8 +295,8 @@ def _compare_by_categories(
     if not ours:
         checks.append(Check("judged by categories: there are no five, or no labels", None))
         return
-    lead = trials.mean_interval(np.subtract(ours, rewritten))
-    own, beside = trials.share_interval(ours), {"rewriting": float(np.mean(rewritten))}
+    lead = mean_interval(np.subtract(ours, rewritten))
+    own, beside = share_interval(ours), {"rewriting": float(np.mean(rewritten))}
     words = f"category named among five, mean cosine {np.mean(cosines):.2f}"
     measures += [
         measured(words, own, len(ours), beside, "share"),

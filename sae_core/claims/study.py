@@ -16,7 +16,7 @@ from sae_core.dictionaries import NAMES, Dictionary, dictionaries
 from sae_core.families import FamilyConfig, Forest, coactivate, grow
 from sae_core.features import describe
 from sae_core.fit import split
-from sae_core.labels.phrases import label_features
+from sae_core.labels.phrases import Labeller
 from sae_core.labels.predictors import WordPredictor
 from sae_core.labels.words import tokenise
 from sae_core.sae import SAE
@@ -156,8 +156,8 @@ class Study:
         def tell(done: int, total: int) -> None:
             self.report(at * total + done, (len(NAMES) + 1) * total, f"labelling features of {name}")
 
-        labels = label_features(self.documents, own, table, part, self.x_MD, self.embedder, self.seed, tell)
-        return Sampled(trials.Named(part.directions_ND, labels), own)
+        labeller = Labeller(self.documents, own, table, part, self.x_MD, self.embedder, self.seed, tell)
+        return Sampled(trials.Named(part.directions_ND, labeller.features()), own)
 
     @cached_property
     def categories(self) -> known.Categories | None:

@@ -12,13 +12,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from sae_core import steer
 from sae_core.index import top
-from sae_core.labels import Interval
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -32,7 +31,6 @@ N_FEATURES = 5  # of which the judge names one
 N_RESULTS = 10
 CHANCE = 1 / N_FEATURES
 MAX_TRIES = 20  # draws of five features for a query, before it is left out
-Z_95 = 1.959964
 
 
 @dataclass(frozen=True)
@@ -212,26 +210,3 @@ def turned(trial: Trial, cosine: float) -> NDArray[np.float32]:
 def can_turn(trial: Trial, direction_D: NDArray[np.float32], cosine: float) -> bool:
     """Whether the query reaches this cosine along another direction."""
     return strength_for(float(trial.x_D @ direction_D), cosine) is not None
-
-
-def mean_interval(values: Sequence[float] | NDArray[np.floating[Any]]) -> Interval:
-    """A mean with its 95 % interval by the normal approximation; (0, 1) wide where there is one value."""
-    found = np.asarray(values, dtype=np.float64)
-    mean = float(found.mean())
-    if len(found) < 2:  # noqa: PLR2004 (a spread needs two)
-        return Interval(mean, mean - 1, mean + 1)
-    reach = Z_95 * float(found.std(ddof=1)) / math.sqrt(len(found))
-    return Interval(mean, mean - reach, mean + reach)
-
-
-def share_interval(values: Sequence[float] | NDArray[np.floating[Any]]) -> Interval:
-    """The same of values between 0 and 1, which their mean cannot leave."""
-    found = mean_interval(values)
-    return Interval(found.value, max(0.0, found.low), min(1.0, found.high))
-
-
-def difference(ours: Sequence[float], others: Sequence[float]) -> Interval:
-    """The mean of `ours` less that of `others`, of independent trials, with its 95 % interval."""
-    a, b = mean_interval(ours), mean_interval(others)
-    reach = math.hypot(a.high - a.value, b.high - b.value)
-    return Interval(a.value - b.value, a.value - b.value - reach, a.value - b.value + reach)

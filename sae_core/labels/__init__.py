@@ -7,19 +7,12 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from sae_core.intervals import Interval
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
 MAX_LETTERS = 120  # of a label; a longer one is cut, wherever it comes from
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A measured value with its 95 % interval."""
-
-    value: float
-    low: float
-    high: float
 
 
 @dataclass(frozen=True)

@@ -65,20 +65,6 @@ class Choice:
         return self.candidates[at].parts["ranking"]
 
 
-def label_features(  # noqa: PLR0917 (all that is known of a collection)
-    documents: Sequence[Document],
-    codes: Codes,
-    table: FeatureTable,
-    sae: SAE,
-    x_MD: NDArray[np.float32],
-    embedder: Embedder | None,
-    seed: int = 0,
-    progress: Callable[[int, int], None] | None = None,
-) -> list[Label]:
-    """One label for each latent, see `Labeller`."""
-    return Labeller(documents, codes, table, sae, x_MD, embedder, seed, progress).features()
-
-
 class Labeller:
     """Names the features of an SAE, and its families (`label_families`), by phrases of the corpus.
 

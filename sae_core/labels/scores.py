@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 
-from sae_core.labels import Candidate, Interval, Label, Score
+from sae_core.intervals import Z_95, Interval, fisher, wilson
+from sae_core.labels import Candidate, Label, Score
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -30,7 +31,6 @@ MIN_SCORED = 5  # positives, and negatives, below which there is no score
 MIN_TO_CHOOSE = 24  # documents of a feature from which on a third of them is kept to choose by
 N_ENTERED = 4  # candidates of a feature in its tournament
 WINS_BY = 0.03  # AUC by which a candidate has to beat the first: half a standard error with 30 and 30
-Z_95 = 1.959964
 BISECTIONS = 40
 
 
@@ -185,10 +185,7 @@ def pearson(positives: NDArray[np.floating], negatives: NDArray[np.floating]) ->
     values, truth = values - values.mean(), truth - truth.mean()
     length = math.sqrt(float(values @ values) * float(truth @ truth))
     value = float(np.clip(values @ truth / length, -1, 1)) if length > 0 else 0.0
-    # At +-1 the interval would have no width; half a document's worth of doubt keeps one.
-    bounded = float(np.clip(value, -1 + 1e-12, 1 - 1e-12))
-    centre, half = math.atanh(bounded), Z_95 / math.sqrt(len(truth) - 3)
-    return Interval(value, min(math.tanh(centre - half), value), max(math.tanh(centre + half), value))
+    return fisher(value, len(truth))
 
 
 def f1(positives: NDArray[np.floating], negatives: NDArray[np.floating], threshold: float) -> Interval:
@@ -201,14 +198,6 @@ def f1(positives: NDArray[np.floating], negatives: NDArray[np.floating], thresho
     n = len(positives) + int((negatives > threshold).sum())
     share = wilson(hits, n)
     return Interval(*(2 * j / (1 + j) for j in (share.value, share.low, share.high)))
-
-
-def wilson(hits: int, n: int) -> Interval:
-    """A share of n > 0 with Wilson's 95 % interval."""
-    value, z2 = hits / n, Z_95**2
-    centre = (value + z2 / (2 * n)) / (1 + z2 / n)
-    half = Z_95 / (1 + z2 / n) * math.sqrt(value * (1 - value) / n + z2 / (4 * n**2))
-    return Interval(value, max(0.0, min(centre - half, value)), min(1.0, max(centre + half, value)))
 
 
 def choose_threshold(positives: NDArray[np.floating], negatives: NDArray[np.floating]) -> float:

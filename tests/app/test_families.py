@@ -23,7 +23,8 @@ from app.growing import Grower
 from app.query import MAX_STRENGTHS, Parameters, base_config, used_by
 from sae_core.explorer import Explorer, FeatureSet
 from sae_core.families import Family, FamilyConfig, Null
-from sae_core.labels import Interval, Label, Score
+from sae_core.intervals import Interval
+from sae_core.labels import Label, Score
 from sae_core.sae import SAE
 from tests.app.served import Planted, serve
 

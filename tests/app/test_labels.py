@@ -14,7 +14,8 @@ from fastapi.testclient import TestClient
 from app import urls
 from app.labels import MAX_LETTERS, label_view, mention, trust_of
 from sae_core.explorer import Explorer
-from sae_core.labels import Candidate, Evidence, Former, Interval, Label, Score
+from sae_core.intervals import Interval
+from sae_core.labels import Candidate, Evidence, Former, Label, Score
 from tests.app.served import Planted, serve
 from tests.planted import load_planted, planted_collection
 

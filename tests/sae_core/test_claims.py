@@ -38,7 +38,7 @@ from sae_core.explorer import Explorer, FeatureSet
 from sae_core.families import coactivate, grow
 from sae_core.features import describe
 from sae_core.grid import GridSizes
-from sae_core.labels.phrases import label_features
+from sae_core.labels.phrases import Labeller
 from sae_core.report import claims_text
 from sae_core.sae import SAE
 from tests import planted as truth
@@ -70,7 +70,7 @@ def untrained(planted: Explorer, documents: list[Document]) -> FeatureSet:
     sae = random_dictionary(x_MD, space.sae.n_latents, space.sae.k, seed=99).sae
     codes = encode_codes(sae, x_MD)
     table = describe(sae, codes, x_MD)
-    labels = label_features(documents, codes, table, sae, x_MD, planted.embedder)
+    labels = Labeller(documents, codes, table, sae, x_MD, planted.embedder).features()
     coactivation = coactivate(codes)
     scores = metrics.scorecard(sae, x_MD[300:], x_MD[:300], codes.counts(), len(x_MD))
     return replace(

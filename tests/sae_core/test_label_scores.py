@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sae_core.explorer import Explorer
-from sae_core.labels import MAX_LETTERS, Candidate, Evidence, Former, Interval, Label, Score, left_out, tidy
+from sae_core.intervals import Interval
+from sae_core.labels import MAX_LETTERS, Candidate, Evidence, Former, Label, Score, left_out, tidy
 from sae_core.labels.families import split_family
 from sae_core.labels.scores import (
     MIN_SCORED,
@@ -28,7 +29,6 @@ from sae_core.labels.scores import (
     pearson,
     share_out,
     split_documents,
-    wilson,
 )
 
 if TYPE_CHECKING:
@@ -121,15 +121,6 @@ def test_f1_is_that_of_its_definition(
     found = f1(positives, negatives, threshold)
     assert found.value == pytest.approx(2 * hits / (2 * hits + false + (len(positives) - hits)))
     assert 0 <= found.low <= found.value <= found.high <= 1
-
-
-@given(st.integers(1, 80), st.data())
-def test_wilsons_interval_holds_its_share_and_rises_with_it(n: int, data: st.DataObject) -> None:
-    hits = data.draw(st.integers(0, n - 1))
-    less, more = wilson(hits, n), wilson(hits + 1, n)
-    assert 0 <= less.low <= less.value <= less.high <= 1
-    assert less.low < more.low
-    assert less.high < more.high or more.high == 1
 
 
 def test_the_interval_of_f1_covers_it_about_95_times_in_100() -> None:

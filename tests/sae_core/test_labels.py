@@ -18,7 +18,7 @@ from sae_core.features import FeatureTable, describe
 from sae_core.labels import MAX_LETTERS, Candidate, Label, left_out
 from sae_core.labels.families import label_families
 from sae_core.labels.mining import Phrases, choose_vocabulary, find_phrases, readability, shortlist
-from sae_core.labels.phrases import Choice, Labeller, label_features, tell_apart
+from sae_core.labels.phrases import Choice, Labeller, tell_apart
 from sae_core.labels.predictors import WordPredictor
 from sae_core.labels.scores import (
     MIN_SCORED,
@@ -350,7 +350,7 @@ class Planted:
         self.table: FeatureTable = describe(self.sae, self.codes, self.x)
 
     def labels(self, *, embedder: ToyEmbedder | None, seed: int = 0) -> list[Label]:
-        return label_features(self.documents, self.codes, self.table, self.sae, self.x, embedder, seed)
+        return Labeller(self.documents, self.codes, self.table, self.sae, self.x, embedder, seed).features()
 
 
 @pytest.fixture(scope="module")
@@ -393,7 +393,7 @@ def test_candidates_are_the_next_best_and_do_not_repeat_the_label(planted: Plant
 
 def test_each_phrase_is_embedded_once(planted: Planted) -> None:
     embedder = ToyEmbedder()
-    label_features(planted.documents, planted.codes, planted.table, planted.sae, planted.x, embedder)
+    Labeller(planted.documents, planted.codes, planted.table, planted.sae, planted.x, embedder).features()
     assert len(embedder.seen) == len(set(embedder.seen)) > 0
 
 
@@ -407,10 +407,10 @@ def test_an_embedder_of_another_width_is_refused(planted: Planted) -> None:
 
 def test_progress_rises_to_its_total(planted: Planted) -> None:
     seen: list[tuple[int, int]] = []
-    label_features(
+    Labeller(
         planted.documents, planted.codes, planted.table, planted.sae, planted.x, planted.embedder, 0,
         lambda done, total: seen.append((done, total)),
-    )  # fmt: skip
+    ).features()  # fmt: skip
     done = [step for step, _ in seen]
     assert done == sorted(done)
     assert done[-1] == seen[-1][1]
@@ -445,7 +445,7 @@ def test_features_of_one_document_and_of_all_have_no_score(planted: Planted, n_a
         rows, np.zeros(n_active, np.int64), np.ones(n_active, np.float32), n_documents=400, n_latents=7
     )
     table = describe(planted.sae, codes, planted.x)
-    label = label_features(planted.documents, codes, table, planted.sae, planted.x, planted.embedder)[0]
+    label = Labeller(planted.documents, codes, table, planted.sae, planted.x, planted.embedder).features()[0]
     assert label.source == "phrases"
     assert label.text
     assert label.score is None
@@ -454,15 +454,17 @@ def test_features_of_one_document_and_of_all_have_no_score(planted: Planted, n_a
 
 def test_documents_without_a_word_leave_a_feature_without_a_label(planted: Planted) -> None:
     wordless = [document(number, "...", "the of 12 and") for number in range(N_DOCUMENTS)]
-    labels = label_features(wordless, planted.codes, planted.table, planted.sae, planted.x, planted.embedder)
+    labels = Labeller(
+        wordless, planted.codes, planted.table, planted.sae, planted.x, planted.embedder
+    ).features()
     assert {label.source for label in labels} == {"none"}
 
 
 def labels_of(planted: Planted, codes: Codes, documents: list[Document] | None = None) -> list[Label]:
     table = describe(planted.sae, codes, planted.x)
-    return label_features(
+    return Labeller(
         documents or planted.documents, codes, table, planted.sae, planted.x, planted.embedder
-    )
+    ).features()
 
 
 def test_where_no_document_fires_there_are_no_labels_and_it_is_said(planted: Planted) -> None:

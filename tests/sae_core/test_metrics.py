@@ -140,14 +140,6 @@ def test_without_living_features_stability_is_not_a_number() -> None:
     assert (found["n"], found["low"], found["high"]) == (0, 0, 1)
 
 
-@pytest.mark.parametrize(
-    ("n_yes", "n", "low", "high"),
-    [(0, 10, 0, 0.2775), (5, 10, 0.2366, 0.7634), (10, 10, 0.7225, 1), (81, 263, 0.2553, 0.3662)],
-)
-def test_wilson_intervals_are_those_of_the_tables(n_yes: int, n: int, low: float, high: float) -> None:
-    assert metrics.wilson(n_yes, n) == pytest.approx((low, high), abs=5e-5)
-
-
 # --- retrieval ------------------------------------------------------------------------------------
 
 PLANE = np.array([[1, 0], [0.8, 0.6], [0, 1], [-1, 0]], dtype=np.float32)  # ranked so for the query (1, 0)

@@ -125,12 +125,3 @@ def test_what_made_a_label_is_never_among_the_results(library: trials.Library, n
     assert len(shown)
     assert not (shown % 2 == 0).any()
     assert 7 not in shown
-
-
-def test_intervals() -> None:
-    one = trials.mean_interval([0.5])
-    assert one.low < 0.5 < one.high
-    assert trials.share_interval([1.0, 1.0, 0.0]).high == 1
-    lead = trials.difference([1.0] * 50 + [0.9] * 50, [0.2] * 50 + [0.3] * 50)
-    assert lead.value == pytest.approx(0.7)
-    assert 0.6 < lead.low < lead.value < lead.high < 0.8
