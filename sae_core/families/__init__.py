@@ -8,6 +8,7 @@ Of size latents x latents there are only bits, of size documents x latents nothi
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections import Counter
 from typing import TYPE_CHECKING
@@ -121,8 +122,9 @@ def by_chance(
 def _redrawn(codes: Codes, seed: int) -> Codes:
     """Each latent on as many documents as before, but others; all activations are 1."""
     rng = np.random.default_rng((seed, 29))
-    drawn = [rng.choice(codes.n_documents, n, replace=False, shuffle=False) for n in codes.counts().tolist()]
-    documents = np.concatenate([each.astype(np.uint32) for each in drawn])
+    documents = np.empty(len(codes.documents), dtype=np.uint32)
+    for start, stop in itertools.pairwise(codes.latent_ptr.tolist()):
+        documents[start:stop] = rng.choice(codes.n_documents, stop - start, replace=False, shuffle=False)
     shape = (codes.n_documents, codes.n_latents)
     ones = np.ones(len(documents), dtype=np.float32)
     by_document = sp.csc_matrix((ones, documents.view(np.int32), codes.latent_ptr), shape=shape).tocsr()
@@ -131,7 +133,7 @@ def _redrawn(codes: Codes, seed: int) -> Codes:
         n_latents=codes.n_latents,
         document_ptr=by_document.indptr.astype(np.int64),
         latents=by_document.indices.astype(np.uint32),
-        values=by_document.data,
+        values=ones,
         latent_ptr=codes.latent_ptr,
         documents=documents,
         latent_values=ones,
