@@ -41,7 +41,11 @@ _EDGE_TEXTS = {
 }
 # Name, what it does, and the step of its field.
 _PARAMETERS: dict[str, tuple[str, str, float]] = {
-    "threshold": ("Threshold", "An edge needs a weight of at least this.", 0.01),
+    "threshold": (
+        "Threshold",
+        "Least share of documents that two features have in common.",
+        0.01,
+    ),
     "min_size": ("Smallest family", "Features, the root included.", 1),
     "max_size": ("Largest family", "Features; larger ones are cut.", 1),
     "max_density": ("Densest feature", "Share of documents; denser features join nothing.", 0.01),
