@@ -25,7 +25,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_bytes
 
 from sae_core.errors import ArtifactError
-from sae_core.topk import top_k, top_k_of_product
+from sae_core.topk import top_k_of_product
 
 FORMAT = "saefari-sae-1"
 Array = NDArray[np.float32]
@@ -117,13 +117,7 @@ class SAE:
     def encode(self, x_BD: Array) -> Latents:
         """z of each row, sparse: (B, n_picks) indices and values, strongest first, ties by index."""
         x_BD = np.asarray(x_BD, dtype=np.float32)
-        return self._latents(*top_k_of_product(x_BD, self.W_enc_ND, self._bias_N, self.n_picks))
-
-    def select(self, a_BN: Array) -> Latents:
-        """The same of rows of pre-activations."""
-        return self._latents(*top_k(a_BN, self.n_picks))
-
-    def _latents(self, indices_BK: NDArray[np.int64], values_BK: Array) -> Latents:
+        indices_BK, values_BK = top_k_of_product(x_BD, self.W_enc_ND, self._bias_N, self.n_picks)
         if self.threshold is not None:
             values_BK[values_BK <= self.threshold] = 0
         return Latents(indices_BK, np.maximum(values_BK, 0))

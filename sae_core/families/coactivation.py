@@ -66,14 +66,6 @@ class Coactivation:
             yield Pairs(i + first, j, self.together[done : done + len(i)])
             done += len(i)
 
-    def matrix(self) -> sp.csr_matrix:
-        """The upper triangle without the diagonal, (N, N)."""
-        blocks = list(self.pairs())
-        i, j = (
-            np.concatenate(parts) for parts in zip(*[(block.i, block.j) for block in blocks], strict=True)
-        )
-        return sp.csr_matrix((self.together, (i, j)), shape=(self.n_latents, self.n_latents))
-
     def look_up(self, i: NDArray[np.int64], j: NDArray[np.int64]) -> NDArray[np.int32]:
         """C_ij of any pairs of different latents."""
         found = np.zeros(len(i), dtype=np.int32)
