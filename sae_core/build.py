@@ -27,7 +27,6 @@ from sae_core.features import describe
 from sae_core.files import explain_write_errors, write_atomic
 from sae_core.fit import SECOND_SEED, run_scores, run_stage, split, versions
 from sae_core.index import VectorIndex
-from sae_core.labels import left_out
 from sae_core.labels.families import label_families
 from sae_core.labels.phrases import Labeller
 from sae_core.recipe import TrainConfig
@@ -270,7 +269,6 @@ class _Build:
                 scores["stability"] = metrics.matched_share(sae, run.other, codes.counts())
             scores["n_families"] = len(forest.families)
             scores["n_labelled"] = sum(label.source != "none" for label in labels)
-            scores["labels_left_out"] = left_out(labels)
         name = f"k{sae.k}-n{sae.n_latents}-{sae.fingerprint()[:6]}"
         return FeatureSet(
             name, sae, codes, table, labels, coactivation, forest, scores, asdict(run.config), run.history

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from sae_core.dictionaries import NAMES as BASELINES
+from sae_core.labels import left_out
 from sae_core.powerlaw import GOOD_R2, PAPER, Fit, Term, paper_laws
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def _sae_section(space: FeatureSet) -> list[str]:
         ("rare (density < 1e-4)", f"{scores['n_rare']:,}"),
         *_measured(scores),
         ("labels scored", f"{len(measured):,} of {n_alive:,} living features, {typical}"),
-        *[(f"label or score left out: {why}", f"{n:,}") for why, n in scores["labels_left_out"].items()],
+        *[(f"label or score left out: {why}", f"{n:,}") for why, n in left_out(space.labels).items()],
         ("families", f"{len(space.families):,}"),
     ]
     baselines = [
