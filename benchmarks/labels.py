@@ -102,8 +102,7 @@ def both(labels: Sequence[Label]) -> dict[str, dict[str, float]]:
     }
 
 
-def main() -> None:
-    """Train, name, measure, print a table."""
+def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -113,8 +112,12 @@ def main() -> None:
     parser.add_argument("--k", type=int, default=16)
     parser.add_argument("--steps", type=int, default=None, help="of training; default: the rule's")
     parser.add_argument("--seed", type=int, default=0)
-    arguments = parser.parse_args()
+    return parser.parse_args()
 
+
+def main() -> None:
+    """Train, name, measure, print a table."""
+    arguments = parse_arguments()
     embedder = load_embedder("minilm")
     source, documents, x_MD = material(arguments.corpus, arguments.documents, embedder)
     rows, _ = split(len(documents), arguments.seed)

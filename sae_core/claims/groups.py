@@ -51,17 +51,7 @@ def families(study: Study) -> Claim:
             "largest family, of the features in some family", largest / max(own.n_covered, 1), kind="share"
         ),
     ]
-    for name, null in (("R", own.hub_null), ("block ratio", own.block_null)):
-        if null is not None:
-            measures.append(Measure(f"{name} of permuted families, 95th percentile", null.high, kind="ratio"))
-    stored = study.space.forest
-    if stored.config != own.config:
-        words = f"; stored families ({_in_words(stored.config)})"
-        measures += [
-            Measure(f"R{words}", stored.hub_ratio, kind="ratio"),
-            Measure(f"block ratio{words}", stored.block_ratio, kind="ratio"),
-            Measure(f"features in some family{words}", stored.coverage, n=stored.n_alive, kind="share"),
-        ]
+    measures += _beside_families(own, study.space.forest)
     checks = [
         Check(f"{len(own.families):,} families were found", bool(own.families), is_key=True),
         Check(
@@ -88,6 +78,24 @@ def families(study: Study) -> Claim:
         "permutation null and the random decoder are what it must exceed. Absorption (a parent silent where"
         f" a child fires) lowers R. Configuration: {_in_words(own.config)}.",
     )
+
+
+def _beside_families(own: Forest, stored: Forest) -> list[Measure]:
+    """What permuted families reach, and the stored families where they were found otherwise."""
+    measures = [
+        Measure(f"{name} of permuted families, 95th percentile", null.high, kind="ratio")
+        for name, null in (("R", own.hub_null), ("block ratio", own.block_null))
+        if null is not None
+    ]
+    if stored.config == own.config:
+        return measures
+    words = f"; stored families ({_in_words(stored.config)})"
+    return [
+        *measures,
+        Measure(f"R{words}", stored.hub_ratio, kind="ratio"),
+        Measure(f"block ratio{words}", stored.block_ratio, kind="ratio"),
+        Measure(f"features in some family{words}", stored.coverage, n=stored.n_alive, kind="share"),
+    ]
 
 
 def _denser_than(forests: Mapping[str, Forest], other: str) -> Check:
