@@ -14,15 +14,16 @@ ROOT = Path(__file__).parent.parent
 LAYERS = (
     "errors intervals",
     "files cache rows topk",
-    "corpus embed index sae sparse recipe ranks checkpoint",
-    "codes metrics powerlaw sources steer variants",
-    "features splitting train",
-    "labels",
+    "corpus embed filters index sae sparse steer recipe ranks checkpoint",
+    "codes metrics powerlaw ranking refine sources variants",
+    "contrast explain features feedback splitting train",
+    "labels lenses",
     "families categories dictionaries",
     "artifact",
     "explorer fit shards",
     "grid",
     "claims",
+    "evaluation",
     "report",
     "build relabel",
     "__init__",  # the door: names for the outside
@@ -36,7 +37,7 @@ ONLY_IN = {
     "os.getenv": {"app/settings.py"},
 }
 WEB = {"app", "fastapi", "starlette", "uvicorn", "typer", "pydantic_settings"}
-ROUTES = {"search", "features", "families", "family", "documents", "overview", "compare"}
+ROUTES = {"search", "features", "families", "family", "documents", "overview", "compare", "separate"}
 
 
 def violations(root: Path) -> list[str]:
