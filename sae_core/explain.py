@@ -1,0 +1,159 @@
+"""Why a document stands where it stands, and what a move would change: sums that come out exactly.
+
+A document's embedding is what its SAE makes of it and a rest,
+
+    y = sum_j a_j d_j + b_dec + r        so      x'.y = sum_j a_j (x'.d_j) + x'.b_dec + x'.r
+
+for the steered query x'. The parts are the document's features, what every document gets alike (the bias),
+and what no feature captures. Nothing is estimated: the parts add up to the score.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from sae_core import steer
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from sae_core.index import VectorIndex
+    from sae_core.sae import SAE
+    from sae_core.steer import Edit
+
+N_COMPARED = 20  # best documents with and without what the features leave out
+
+
+@dataclass(frozen=True)
+class Part:
+    """What one feature has to do with a score."""
+
+    latent: int
+    value: float
+    activation: float  # of the document; 0 where the feature does not fire
+
+
+@dataclass(frozen=True)
+class Why:
+    """A score as a sum: parts, bias and missed; and again as another: what the query had, and the moves."""
+
+    score: float
+    parts: list[Part]  # the document's features, a_j (x'.d_j), by falling size
+    bias: float  # x'.b_dec, the same for every document
+    missed: float  # x'.r, not captured by features
+    query: float  # x.y / |...|, what the query as it was brings after the moves
+    moves: list[Part]  # delta_i (d_i.y) / |...|, what each move added, by falling size
+
+
+def why(
+    y_D: NDArray[np.float32],
+    latents: NDArray[np.unsignedinteger] | Sequence[int],
+    activations: NDArray[np.float32] | Sequence[float],
+    edit: Edit,
+    sae: SAE,
+) -> Why:
+    """The score of the document y, a unit vector with these activations, under the steered query.
+
+    `parts`, `bias` and `missed` add up to `score`, as `query` and `moves` do.
+    """
+    y, x = y_D.astype(np.float64), edit.steered_D.astype(np.float64)
+    own = dict(zip(map(int, latents), map(float, activations), strict=True))
+    d_KD = sae.directions_ND[list(own)].astype(np.float64)
+    a_K = np.fromiter(own.values(), dtype=np.float64, count=len(own))
+    rest_D = y - a_K @ d_KD - sae.b_dec_D
+    parts = [
+        Part(latent, float(value), own[latent]) for latent, value in zip(own, a_K * (d_KD @ x), strict=True)
+    ]
+    weights = np.fromiter(edit.deltas.values(), dtype=np.float64, count=len(edit.deltas))
+    added = weights * (sae.directions_ND[list(edit.deltas)].astype(np.float64) @ y) / edit.length
+    moves = [
+        Part(latent, float(value), own.get(latent, 0.0))
+        for latent, value in zip(edit.deltas, added, strict=True)
+    ]
+    score = float(x @ y)
+    return Why(
+        score=score,
+        parts=_by_size(parts),
+        bias=float(x @ sae.b_dec_D),
+        missed=float(x @ rest_D),
+        query=score - float(added.sum()),
+        moves=_by_size(moves),
+    )
+
+
+def why_above(a: Why, b: Why) -> Why:
+    """What a has more than b, of two documents under the same query: again sums that come out."""
+    return Why(
+        score=a.score - b.score,
+        parts=_differences(a.parts, b.parts),
+        bias=a.bias - b.bias,
+        missed=a.missed - b.missed,
+        query=a.query - b.query,
+        moves=_differences(a.moves, b.moves),
+    )
+
+
+def _by_size(parts: list[Part]) -> list[Part]:
+    return sorted(parts, key=lambda part: (-abs(part.value), part.latent))
+
+
+def _differences(a: list[Part], b: list[Part]) -> list[Part]:
+    """Part by part; a feature that one of the two lacks brings 0 there."""
+    mine, yours = ({part.latent: part for part in parts} for parts in (a, b))
+    found = []
+    for latent in mine.keys() | yours.keys():
+        nothing = Part(latent, 0.0, 0.0)
+        more, less = mine.get(latent, nothing), yours.get(latent, nothing)
+        found.append(Part(latent, more.value - less.value, more.activation - less.activation))
+    return _by_size(found)
+
+
+def preview(
+    pool_PD: NDArray[np.float32],
+    scores_P: NDArray[np.float32],
+    edit: Edit,
+    directions_ND: NDArray[np.float32],
+    steps: Sequence[tuple[int, float]],
+) -> NDArray[np.int64]:
+    """How many places each of P documents would rise (+) or fall (-) among themselves, (steps, P).
+
+    A step is a latent and what is added to its strength. `pool_PD` are the first results and `scores_P`
+    their scores. The steered query before it is normalised is linear in the strengths, so the new order
+    follows from the old scores and one product of P x D x steps numbers.
+    """
+    latents = [latent for latent, _ in steps]
+    sizes = np.array([step for _, step in steps], dtype=np.float32) * np.float32(edit.scale)
+    along_PS = pool_PD @ directions_ND[latents].T
+    moved_SP = (np.float32(edit.length) * scores_P)[:, None] + along_PS * sizes
+    return _places(-scores_P[None]) - _places(-moved_SP.T)
+
+
+def _places(keys_SP: NDArray[np.float32]) -> NDArray[np.int64]:
+    """The rank of every entry in its row, smallest first; ties by position."""
+    order_SP = np.argsort(keys_SP, axis=1, kind="stable")
+    places_SP = np.empty_like(order_SP)
+    np.put_along_axis(places_SP, order_SP, np.arange(keys_SP.shape[1])[None], axis=1)
+    return places_SP
+
+
+@dataclass(frozen=True)
+class Faithfulness:
+    """How much of a vector its features speak for."""
+
+    explained: float  # share of |x - b_dec|^2, 0..1
+    overlap: float  # share of the best documents that the reconstruction finds as well, 0..1
+    n: int  # best documents that were compared
+
+
+def faithfulness(index: VectorIndex, sae: SAE, x_D: NDArray[np.float32], n: int = N_COMPARED) -> Faithfulness:
+    """The same of a query: its best documents, and those of its reconstruction. Two scans of the index."""
+    reconstruction_D = sae.decode(sae.encode(x_D[None]))[0]
+    with_rest, without = (index.search(vector_D, n).positions for vector_D in (x_D, reconstruction_D))
+    found = len(np.intersect1d(with_rest, without))
+    share = steer.explained(x_D, reconstruction_D, sae.b_dec_D)
+    return Faithfulness(share, found / max(len(with_rest), 1), len(with_rest))
