@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-SCHEMA = 2
+SCHEMA = 3
 MANIFEST = "manifest.json"
 DIGEST_LETTERS = 12  # of the manifest's sha256 in the name of its generation
 REBUILD = "Rebuild it with `saefari build`, or restore the file from a backup."

@@ -17,7 +17,7 @@ import numpy as np
 
 from sae_core import artifact, metrics, splitting
 from sae_core.checkpoint import read_log
-from sae_core.codes import encode_codes
+from sae_core.codes import encode_codes, pointers
 from sae_core.corpus import write_rejected
 from sae_core.embed import Embedder, embed_corpus, load_embedder
 from sae_core.errors import EmbeddingError, TrainingError
@@ -29,6 +29,7 @@ from sae_core.fit import SECOND_SEED, run_scores, run_stage, split, versions
 from sae_core.index import VectorIndex
 from sae_core.labels.families import label_families
 from sae_core.labels.phrases import Labeller
+from sae_core.labels.predictors import embed_labels
 from sae_core.recipe import TrainConfig
 from sae_core.report import report_text
 from sae_core.rows import load_embeddings
@@ -270,9 +271,11 @@ class _Build:
             scores["n_families"] = len(forest.families)
             scores["n_labelled"] = sum(label.source != "none" for label in labels)
         name = f"k{sae.k}-n{sae.n_latents}-{sae.fingerprint()[:6]}"
+        vectors_ND = None if embedder is None else embed_labels(labels, embedder)
         return FeatureSet(
-            name, sae, codes, table, labels, coactivation, forest, scores, asdict(run.config), run.history
-        )
+            name, sae, codes, table, labels, coactivation, forest, scores, asdict(run.config), run.history,
+            label_vectors_ND=vectors_ND,
+        )  # fmt: skip
 
     def _match(self, spaces: list[FeatureSet]) -> list[FeatureSet]:
         """What each SAE has of each other one, where there are several."""
@@ -292,15 +295,7 @@ class _Build:
 
     def _write(self, folder: Path, x_MD: NDArray[np.float32], spaces: list[FeatureSet]) -> None:
         VectorIndex.build(x_MD).save(folder / "index.faiss")
-        documents = self.corpus.documents
-        venues = sorted({document.venue for document in documents if document.venue})
-        code_of = {venue: code for code, venue in enumerate(venues)}
-        arrays: dict[str, NDArray[Any]] = {
-            "years": np.array([document.year or 0 for document in documents], dtype=np.int16),
-            "venue_codes": np.array([code_of.get(d.venue, -1) for d in documents], dtype=np.int32),
-        }
-        artifact.save_arrays(folder / "metadata", arrays)
-        artifact.save_json(folder / "metadata" / "venues.json", venues)
+        save_metadata(folder / "metadata", self.corpus.documents)
         write_rejected(self.corpus, folder / "rejected.jsonl")
         for space in spaces:
             space.save(folder / "saes" / space.name)
@@ -325,6 +320,30 @@ class _Build:
             "seconds": {name: round(value, 2) for name, value in self.summary.seconds.items()},
             "versions": versions(),
         }
+
+
+def save_metadata(folder: Path, documents: Sequence[Document]) -> None:
+    """Write by what documents can be filtered.
+
+    Years (0 unknown), venues (-1 none), citations (-1 unknown), and the categories of each document one
+    after the other, `category_ptr` saying where they begin.
+    """
+    venues = sorted({document.venue for document in documents if document.venue})
+    venue_codes = {venue: code for code, venue in enumerate(venues)}
+    lists = [tuple(dict.fromkeys(document.categories.split())) for document in documents]
+    categories = sorted({category for some in lists for category in some})
+    category_codes = {category: code for code, category in enumerate(categories)}
+    cited = [-1 if document.citations is None else document.citations for document in documents]
+    arrays: dict[str, NDArray[Any]] = {
+        "years": np.array([document.year or 0 for document in documents], dtype=np.int16),
+        "venue_codes": np.array([venue_codes.get(d.venue, -1) for d in documents], dtype=np.int32),
+        "citations": np.array(cited, dtype=np.int64),
+        "category_ptr": pointers(np.array([len(some) for some in lists], dtype=np.int64)),
+        "category_codes": np.array([category_codes[name] for some in lists for name in some], dtype=np.int32),
+    }
+    artifact.save_arrays(folder, arrays)
+    artifact.save_json(folder / "venues.json", venues)
+    artifact.save_json(folder / "categories.json", categories)
 
 
 def _hash(x_MD: NDArray[np.float32]) -> str:

@@ -80,6 +80,7 @@ class FeatureSet:
     history: list[dict[str, float]]
     matches: dict[str, Matches] = field(default_factory=dict)  # by the name of the other SAE
     report: dict[str, Any] | None = None  # what `saefari report` found, as it is stored
+    label_vectors_ND: NDArray[np.float16] | None = None  # unit rows, 0 where no label; None: no encoder
 
     @cached_property
     def quality_N(self) -> NDArray[np.float32]:
@@ -145,6 +146,8 @@ class FeatureSet:
     def save_labels(self, folder: Path) -> None:
         """Write only what other labels change: those of features and families, and the metrics."""
         artifact.save_json(folder / "labels.json", self.labels)
+        if self.label_vectors_ND is not None:
+            artifact.save_arrays(folder / "labels", {"vectors_ND": self.label_vectors_ND})
         artifact.save_json(folder / "forest.json", self.forest)
         artifact.save_json(folder / "training.json", {**self.describe(), "history": self.history})
 
@@ -171,6 +174,7 @@ class FeatureSet:
                 for other in sorted((folder / "matches").glob("*"))
             },
             report=artifact.load_json(path) if (path := folder / "report.json").is_file() else None,
+            label_vectors_ND=artifact.load_arrays(folder / "labels").get("vectors_ND"),
         )
 
 

@@ -40,7 +40,7 @@ from sae_core.labels.llm import (
     interpreter_question,
 )
 from sae_core.labels.phrases import Labeller
-from sae_core.labels.predictors import MeaningPredictor, WordPredictor
+from sae_core.labels.predictors import MeaningPredictor, WordPredictor, embed_labels
 from sae_core.labels.scores import MIN_SCORED, N_ENTERED, Predictor, Split, hold_tournament, split_documents
 from sae_core.labels.words import tokenise
 from sae_core.report import report_text
@@ -404,7 +404,11 @@ class Relabelling:
         ]
         metrics = {**self.space.metrics, "n_labelled": sum(label.source != "none" for label in merged)}
         forest = replace(forest, families=families)
-        changed = replace(self.space, labels=merged, forest=forest, metrics=metrics)
+        embedder = self._embedder
+        vectors_ND = None if embedder is None else embed_labels(merged, embedder)
+        changed = replace(
+            self.space, labels=merged, forest=forest, metrics=metrics, label_vectors_ND=vectors_ND
+        )
         spaces = [changed if space.name == changed.name else space for space in self.explorer.saes.values()]
         with (
             self.console.stage("Writing") as report,

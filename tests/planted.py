@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import re
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from app.catalog import write_catalogue
 from sae_core.build import BuildConfig, build
 from sae_core.corpus import Corpus, Document
 from sae_core.explorer import Explorer
+from sae_core.labels.predictors import embed_labels
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -124,6 +126,7 @@ def _document(i: int, rng: np.random.Generator) -> Document:
         venue=f"Journal {i % 5}",
         authors="Ada Field; Bo Lin" if i % 3 else "",
         citations=i % 17 if i % 4 else None,
+        categories=" ".join(dict.fromkeys(f"group-{topic // (N_CHILDREN + 1)}" for topic in sorted(topics))),
     )
 
 
@@ -152,5 +155,9 @@ def load_planted(home: Path, name: str = "planted") -> Explorer:
     """The Explorer of a planted collection, with its encoder."""
     explorer = Explorer.load(home / "collections" / name)
     explorer.manifest["embedder"] |= {"fingerprint": PlantedEmbedder.fingerprint}
-    explorer.attach_encoder(PlantedEmbedder())
+    explorer.attach_encoder(embedder := PlantedEmbedder())
+    explorer.saes = {
+        name: replace(space, label_vectors_ND=embed_labels(space.labels, embedder))
+        for name, space in explorer.saes.items()
+    }
     return explorer

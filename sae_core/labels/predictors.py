@@ -11,10 +11,12 @@ from sae_core.errors import EmbeddingError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Set as AbstractSet
 
     from numpy.typing import NDArray
 
     from sae_core.embed import Embedder
+    from sae_core.labels import Label
     from sae_core.labels.words import Tokens
 
 TEXTS_PER_BLOCK = 512
@@ -44,12 +46,7 @@ class MeaningPredictor:
     ) -> list[NDArray[np.float32]]:
         """The unit embedding of each text, (D,)."""
         texts = list(texts)
-        ordered = sorted(set(texts) - self._vectors.keys(), key=lambda text: (len(text), text))
-        for start in range(0, len(ordered), TEXTS_PER_BLOCK):
-            block = ordered[start : start + TEXTS_PER_BLOCK]
-            self._vectors.update(zip(block, self._embedder.embed(block), strict=True))
-            if progress is not None:
-                progress(min(start + TEXTS_PER_BLOCK, len(ordered)), len(ordered))
+        self._vectors |= _embed_each(set(texts) - self._vectors.keys(), self._embedder, progress)
         return [self._vectors[text] for text in texts]
 
     def rows(self, documents: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -62,6 +59,30 @@ class MeaningPredictor:
         """Cosines of text i with documents i."""
         vectors = self.embed(texts)
         return [self.rows(some) @ vector for some, vector in zip(documents, vectors, strict=True)]
+
+
+def embed_labels(labels: Sequence[Label], embedder: Embedder) -> NDArray[np.float16]:
+    """The unit embedding of each label's text, (N, D); zeros where there is none."""
+    vectors_ND = np.zeros((len(labels), embedder.width), dtype=np.float16)
+    vectors = _embed_each({label.text for label in labels if label.text}, embedder)
+    for latent, label in enumerate(labels):
+        if label.text:
+            vectors_ND[latent] = vectors[label.text]
+    return vectors_ND
+
+
+def _embed_each(
+    texts: AbstractSet[str], embedder: Embedder, progress: Callable[[int, int], None] | None = None
+) -> dict[str, NDArray[np.float32]]:
+    """The embedding of each text; those of like length together, which is quicker."""
+    ordered = sorted(texts, key=lambda text: (len(text), text))
+    vectors: dict[str, NDArray[np.float32]] = {}
+    for start in range(0, len(ordered), TEXTS_PER_BLOCK):
+        block = ordered[start : start + TEXTS_PER_BLOCK]
+        vectors.update(zip(block, embedder.embed(block), strict=True))
+        if progress is not None:
+            progress(min(start + TEXTS_PER_BLOCK, len(ordered)), len(ordered))
+    return vectors
 
 
 class WordPredictor:

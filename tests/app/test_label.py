@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 
@@ -27,6 +28,7 @@ from sae_core.corpus import Corpus
 from sae_core.explorer import Explorer, FeatureSet
 from sae_core.labels import Label
 from sae_core.labels import endpoint as client_of_models
+from sae_core.labels.predictors import embed_labels
 from tests.app.served import Planted, Run
 from tests.language_model import HANG, Call, FakeModel, Raw, completion, names, sensible, serving
 from tests.planted import WORDS, PlantedEmbedder, SilentConsole, documents
@@ -159,6 +161,9 @@ def test_the_encoder_of_the_collection_judges_and_no_other(
         assert scores
         assert scores[0] is not None
         assert "cosine of the label's embedding" in scores[0].predictor
+        relabelled = feature_set(home)
+        assert relabelled.label_vectors_ND is not None
+        np.testing.assert_array_equal(relabelled.label_vectors_ND, embed_labels(relabelled.labels, encoder))
         monkeypatch.setattr(encoder, "fingerprint", "another", raising=False)
         status, _, err = run(*words(server, home, "--limit", "5"))
     assert status == 1

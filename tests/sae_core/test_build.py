@@ -54,6 +54,23 @@ def test_the_folder_holds_a_report_for_people_and_a_manifest_for_machines(plante
     assert not (planted.path.parents[3] / "work" / "planted").exists()
 
 
+def test_what_documents_can_be_filtered_by_is_that_of_the_corpus(planted: Explorer) -> None:
+    arrays = artifact.load_arrays(planted.path / "metadata")
+    venues, categories = (
+        artifact.load_json(planted.path / "metadata" / f"{name}.json") for name in ("venues", "categories")
+    )
+    for position, document in enumerate(truth.documents()):
+        assert arrays["years"][position] == (document.year or 0)
+        venue = arrays["venue_codes"][position]
+        assert (venues[venue] if venue >= 0 else "") == document.venue
+        cited = arrays["citations"][position]
+        assert (None if cited < 0 else cited) == document.citations
+        start, end = arrays["category_ptr"][position : position + 2]
+        assert [categories[code] for code in arrays["category_codes"][start:end]] == (
+            document.categories.split()
+        )
+
+
 def test_the_sae_beats_its_baselines(planted: Explorer) -> None:
     (space,) = planted.saes.values()
     for baseline in space.metrics["baselines"]:

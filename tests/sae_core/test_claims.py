@@ -147,7 +147,7 @@ def test_the_planted_sae_leads_the_random_decoder(report: ClaimsReport) -> None:
         assert measure.value is not None
         assert measure.value > (measure.baselines["random decoder"] or 1)
     assert report.categories is not None
-    assert report.category_source == "venue"
+    assert report.category_source == "categories"
     assert report.categories[0]["dictionary"] == "SAE"
 
 

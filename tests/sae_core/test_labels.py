@@ -19,7 +19,7 @@ from sae_core.labels import MAX_LETTERS, Candidate, Label, left_out
 from sae_core.labels.families import label_families
 from sae_core.labels.mining import Phrases, choose_vocabulary, find_phrases, readability, shortlist
 from sae_core.labels.phrases import Choice, Labeller, tell_apart
-from sae_core.labels.predictors import WordPredictor
+from sae_core.labels.predictors import WordPredictor, embed_labels
 from sae_core.labels.scores import (
     MIN_SCORED,
     Sample,
@@ -395,6 +395,15 @@ def test_each_phrase_is_embedded_once(planted: Planted) -> None:
     embedder = ToyEmbedder()
     Labeller(planted.documents, planted.codes, planted.table, planted.sae, planted.x, embedder).features()
     assert len(embedder.seen) == len(set(embedder.seen)) > 0
+
+
+def test_the_vectors_of_labels_are_those_of_their_texts(planted: Planted) -> None:
+    labels = [Label("", "none"), *planted.labels(embedder=planted.embedder)]
+    vectors_ND = embed_labels(labels, planted.embedder)
+    assert not vectors_ND[0].any()
+    for label, vector_D in zip(labels, vectors_ND, strict=True):
+        if label.text:
+            np.testing.assert_allclose(vector_D, planted.embedder.embed([label.text])[0], atol=1e-3)
 
 
 def test_an_embedder_of_another_width_is_refused(planted: Planted) -> None:
