@@ -8,6 +8,7 @@ quoted tokens, and only a bounded number of matches is ranked.
 from __future__ import annotations
 
 import errno
+import itertools
 import random
 import re
 import shutil
@@ -21,7 +22,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+import numpy as np
 import sqlalchemy as sa
+from numpy.typing import NDArray
 from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError
 
@@ -42,6 +45,12 @@ MAX_TOKENS = 12
 MAX_RECENT = 4096  # documents kept in memory: while a slider moves, most of a page stays
 MAX_AT_ONCE = 1_000  # documents read by one statement: SQLite bounds its parameters
 MAX_RANKED = 2_000  # ranking every match of a common word takes most of a second at 420k documents
+MAX_KEYWORD_MATCHES = 20_000  # ranked for a text of which the answer is kept: some hundredths of a second
+MAX_KEYWORD_TEXTS = 256
+N_KEYWORD_HITS = 1_000
+N_SAMPLED = 2_000  # first documents, in which one sees whether a word is everywhere
+TOO_COMMON = 0.25  # share of the sample
+MAX_POSITION = 2**63 - 1
 
 _METADATA = sa.MetaData()
 _DOCUMENTS = sa.Table(
@@ -79,6 +88,8 @@ _INDEXES = (
 for _table in (_DOCUMENTS, _FEATURES):
     _table.indexes.clear()  # or create_all would make them before the rows are there
 
+_TOKEN = re.compile(r"[^\W_]+")
+_IN_TEXT = "{title abstract} :"  # of the columns of documents_fts
 _WORDS = "tokenize = 'porter unicode61 remove_diacritics 2'"
 _FULL_TEXT = (
     f"""CREATE VIRTUAL TABLE documents_fts USING fts5(title, abstract, authors,
@@ -210,6 +221,7 @@ class Catalog:
     def __init__(self, path: Path, *, is_timed: bool = True) -> None:
         self.path = path
         self._recent: Cache[Document] = Cache(MAX_RECENT, lambda _: 1)
+        self._keyword_hits: Cache[NDArray[np.int64]] = Cache(MAX_KEYWORD_TEXTS, lambda _: 1)
         if not path.is_file():
             raise ArtifactError(f"The catalogue {path} is missing.", remedy="Run `saefari build` again.")
         self._engine = sa.create_engine(
@@ -288,6 +300,22 @@ class Catalog:
         with self._connection() as connection:
             return [(row[0], row[1]) for row in connection.execute(_DOCUMENTS_WITH, parameters)]
 
+    def keyword_hits(self, text: str) -> NDArray[np.int64]:
+        """Positions of at most a thousand documents with words of a text, best match (BM25) first; cached.
+
+        A document needs one of the text's rarer words in its title or abstract; where all are common, it
+        needs all. Words that are everywhere do not count; where there are no others, the rarest does.
+        """
+        tokens = tuple(dict.fromkeys(_TOKEN.findall(text.replace("\0", " ").casefold())))[:MAX_TOKENS]
+        if (known := self._keyword_hits.get(tokens)) is None:
+            with self._connection() as connection:
+                match = _keyword_match(connection, tokens)
+                bounds = {"match": match, "bound": MAX_KEYWORD_MATCHES, "limit": N_KEYWORD_HITS}
+                found = connection.execute(_KEYWORD_HITS, bounds).scalars() if match else ()
+                known = np.fromiter(found, dtype=np.int64)
+            self._keyword_hits.put(tokens, known)
+        return known
+
     # features
 
     def features(self, query: FeatureQuery, size: int) -> Listing:
@@ -344,6 +372,15 @@ _DOCUMENTS_WITH = sa.text(
     "WHERE documents_fts MATCH :match LIMIT :bound) AS found "
     "JOIN documents USING (position) ORDER BY found.fit, documents.position LIMIT :limit"
 )
+_KEYWORD_HITS = sa.text(
+    "SELECT position FROM (SELECT rowid AS position, bm25(documents_fts, 4, 1, 0) AS fit FROM documents_fts "
+    "WHERE documents_fts MATCH :match LIMIT :bound) ORDER BY fit, position LIMIT :limit"
+)
+_N_SAMPLED = sa.select(sa.func.count()).select_from(_DOCUMENTS).where(_DOCUMENTS.c.position < N_SAMPLED)
+_N_WITH_WORD = sa.text(
+    "SELECT count(*) FROM (SELECT 1 FROM documents_fts WHERE documents_fts MATCH :match "
+    "AND rowid < :end LIMIT :bound)"
+)
 _FEATURES_WITH = sa.text(
     "SELECT features.latent FROM (SELECT rowid AS row, bm25(features_fts, 4, 1) AS fit "
     "FROM features_fts WHERE features_fts MATCH :match "
@@ -382,14 +419,39 @@ def _feature_conditions(query: FeatureQuery) -> list[sa.ColumnElement[bool]] | N
     return conditions
 
 
+def _keyword_match(connection: sa.Connection, tokens: Sequence[str]) -> str:
+    """An FTS5 expression for the documents that have a text's words; "" where there are none."""
+
+    def n_with(token: str, end: int, bound: int) -> int:
+        asked = {"match": f'{_IN_TEXT} "{token}"', "end": end, "bound": bound}
+        return int(connection.execute(_N_WITH_WORD, asked).scalar_one())
+
+    n_sampled = connection.execute(_N_SAMPLED).scalar_one()
+    seen = {token: n_with(token, N_SAMPLED, N_SAMPLED) for token in tokens}
+    telling = [token for token in tokens if seen[token] <= TOO_COMMON * n_sampled]
+    telling = telling or sorted(tokens, key=seen.__getitem__)[:1]
+    counts = {token: n_with(token, MAX_POSITION, MAX_KEYWORD_MATCHES + 1) for token in telling}
+    present = sorted((token for token, n in counts.items() if n), key=lambda token: counts[token])
+    totals = itertools.accumulate(counts[token] for token in present)
+    rare = [token for token, n in zip(present, totals, strict=True) if n <= MAX_KEYWORD_MATCHES]
+    if not present:
+        return ""
+    if not rare:
+        return f"{_IN_TEXT} ({_joined(present, 'AND')})"
+    # Common words find nothing by themselves, but count where a rarer one is.
+    also = "" if len(rare) == len(present) else f" AND ({_joined(present, 'OR')})"
+    return f"{_IN_TEXT} (({_joined(rare, 'OR')}){also})"
+
+
+def _joined(tokens: Sequence[str], operator: str) -> str:
+    return f" {operator} ".join(f'"{token}"' for token in tokens)
+
+
 def fts_match(words: str, *, every: bool = True) -> str:
     """An FTS5 expression for words as people type them; "" if there is nothing to look for.
 
     Every token is quoted, so that no operator, column name or odd character of theirs is one of FTS5's;
     the last one may be the beginning of a word.
     """
-    tokens = re.findall(r"[^\W_]+", words.replace("\0", " "))[:MAX_TOKENS]
-    if not tokens:
-        return ""
-    quoted = [f'"{token}"' for token in tokens]
-    return (" AND " if every else " OR ").join(quoted) + "*"
+    tokens = _TOKEN.findall(words.replace("\0", " "))[:MAX_TOKENS]
+    return _joined(tokens, "AND" if every else "OR") + "*" if tokens else ""

@@ -80,6 +80,56 @@ def test_the_last_word_may_be_unfinished(planted: Planted, written: Catalog) -> 
     assert written.find_documents("stu 123") == []
 
 
+# --- the keyword leg ------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Catalog]:
+    """Four hundred documents: all have `the`, a third has `common`, each tenth `rare`, two `unique`."""
+    texts = [
+        " ".join(["the", "common" * (n % 3 == 0), "rare" * (n % 10 == 0), "unique" * (n in {77, 78}), f"filler{n}"])
+        for n in range(400)
+    ]
+    path = tmp_path_factory.mktemp("library") / FILE_NAME
+    made = [Document(id=f"d{n}", title=f"Title {n}", abstract=text) for n, text in enumerate(texts)]
+    made[5] = replace(made[5], title="Unique studies", authors="Rare Unique")
+    write_catalogue(path, made, [])
+    opened = Catalog(path)
+    yield opened
+    opened.close()
+
+
+def test_keywords_are_found_by_their_rarer_words_and_the_title_counts_most(library: Catalog) -> None:
+    assert library.keyword_hits("the unique").tolist() == [5, 77, 78]
+    rare = library.keyword_hits("RARE the common").tolist()
+    assert sorted(rare) == list(range(0, 400, 10))  # a third of all is too common to find anything
+    assert len(library.keyword_hits("the")) == 400  # unless there is nothing else
+    assert library.keyword_hits("nowhere the").tolist() == library.keyword_hits("").tolist() == []
+
+
+def test_many_matches_are_bounded_and_need_all_words(
+    library: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(catalog, "TOO_COMMON", 1.0)
+    monkeypatch.setattr(catalog, "MAX_KEYWORD_MATCHES", 30)
+    both = library.keyword_hits("common rare")
+    assert sorted(both.tolist()) == list(range(0, 400, 30))
+    assert len(library.keyword_hits("common")) == 30
+    # A word that finds nothing by itself still orders what a rarer one finds.
+    assert library.keyword_hits("common unique").tolist() == [5, 78, 77]
+
+
+@given(words=st.text(max_size=60))
+def test_any_text_has_keywords(words: str, library: Catalog) -> None:
+    assert library.keyword_hits(words).dtype == "int64"
+
+
+def test_keywords_are_looked_up_once(library: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = library.keyword_hits("the filler7 unique")
+    monkeypatch.setattr(library, "_connection", None)
+    assert library.keyword_hits("The  FILLER7 unique!") is first
+
+
 def test_labels_sort_like_a_dictionary() -> None:
     words = ["Zebra", "étude", "apple", '"Eta" meson', "", "zèbres"]
     assert sorted(words, key=sort_key) == ["apple", '"Eta" meson', "étude", "Zebra", "zèbres", ""]
