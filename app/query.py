@@ -18,22 +18,34 @@ from app import urls
 from sae_core.errors import SaefariError
 from sae_core.families import FamilyConfig
 from sae_core.families.model import EDGES
+from sae_core.lenses import MAX_LATENT, MAX_MOVES, MAX_NAME, MAX_SAE, BadLens, Lens, LensMove, unique
 
 MAX_QUERY_STRING = 48 * 1024  # bytes: 2,000 characters of four bytes, percent-encoded, and all sliders
-MAX_PARAMETERS = 400
+MAX_PARAMETERS = 600
 MAX_Q = 2_000
 MAX_WORDS = 200
 MAX_STRENGTHS = 64
 MAX_STRENGTH = 10.0  # of unit vectors: the query is then a tenth of what is searched
+MAX_START = 8  # documents that a search begins from, or leads away from
+MAX_FAMILIES = 8
+MAX_LENSES = 8
+MAX_MARKS = 20  # results marked up, or down
+MAX_TICKS = 50  # results in a set
+MAX_CATEGORIES = 32
+MAX_ID = 1_000
+MAX_CITATIONS = 10_000_000
 MAX_PAGE = 1_000
 MAX_VENUES = 32
 MAX_VENUE = 300
 MAX_YEAR = 9_999
 MAX_SHOWN = 60  # characters of a bad value, in the sentence about it
 DECIMALS = 3  # of a strength, in addresses and number fields
+SHARE_DECIMALS = 2  # of a cosine or a weight
+VIEWS = ("list", "ab")
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 _INTEGER = re.compile(r"[+-]?[0-9]{1,18}", re.ASCII)
+_SAE = re.compile(rf"[A-Za-z0-9._-]{{1,{MAX_SAE}}}", re.ASCII)
 _NUMBER = re.compile(r"[+-]?([0-9]{1,12}(\.[0-9]{0,30})?|\.[0-9]{1,30})([eE][+-]?[0-9]{1,3})?", re.ASCII)
 
 
@@ -125,18 +137,77 @@ def as_strength(value: float) -> float:
     return round(value, DECIMALS) + 0.0
 
 
-def _strengths(parameters: Parameters, n_latents: int) -> tuple[tuple[int, float], ...]:
+def _strengths(parameters: Parameters, name: str, n_latents: int, most: int) -> tuple[tuple[int, float], ...]:
     """`f=812:+0.40`, repeated; the last word on a latent counts."""
-    strengths: dict[int, float] = {}
-    for value in parameters.all("f"):
-        latent, colon, printed = value.partition(":")
-        if not colon:
-            raise BadParameter("f", value, "a feature and its strength, such as 812:+0.40")
-        index = integer("f", latent, 0, n_latents - 1)
-        strengths[index] = as_strength(number("f", printed.strip(), -MAX_STRENGTH, MAX_STRENGTH))
-    if len(strengths) > MAX_STRENGTHS:
-        raise BadParameter("f", f"{len(strengths):,} features", f"at most {MAX_STRENGTHS} features at once")
+    strengths = dict(_strength(name, value, n_latents) for value in parameters.all(name))
+    if len(strengths) > most:
+        raise BadParameter(name, f"{len(strengths):,} features", f"at most {most} features at once")
     return tuple(strengths.items())
+
+
+def _strength(name: str, value: str, n_latents: int) -> tuple[int, float]:
+    latent, colon, printed = value.partition(":")
+    if not colon:
+        raise BadParameter(name, value, "a feature and its strength, such as 812:+0.40")
+    index = integer(name, latent, 0, n_latents - 1)
+    return index, as_strength(number(name, printed.strip(), -MAX_STRENGTH, MAX_STRENGTH))
+
+
+def _latents(parameters: Parameters, name: str, n_latents: int) -> tuple[int, ...]:
+    """`require=12`, repeated; each latent once."""
+    found = dict.fromkeys(integer(name, value, 0, n_latents - 1) for value in parameters.all(name))
+    if len(found) > MAX_STRENGTHS:
+        raise BadParameter(name, f"{len(found):,} features", f"at most {MAX_STRENGTHS} features at once")
+    return tuple(found)
+
+
+def _share(parameters: Parameters, name: str, low: float, high: float) -> float | None:
+    value = parameters.number(name, low, high)
+    return None if value is None else round(value, SHARE_DECIMALS)
+
+
+_LENS_FORM = "a name, an SAE and moves, such as mine;k16-n512-3fa9c1;812:+0.40,!7,-9,~12,F37:+0.30"
+_LENS_SIGNS = {"!": "require", "-": "exclude", "~": "ignore"}
+
+
+def _lens(value: str) -> Lens:
+    """What `print_lens` prints."""
+    parts = [part.strip() for part in value.rsplit(";", 2)]
+    if len(parts) != 3 or not parts[0] or not _SAE.fullmatch(parts[1]) or not parts[2]:  # noqa: PLR2004
+        raise BadParameter("lens", value, _LENS_FORM)
+    name, sae, moves = parts
+    if len(name) > MAX_NAME:
+        raise BadParameter("lens", name, f"a name of at most {MAX_NAME} characters")
+    try:
+        return Lens(name, sae, unique([_lens_move(move.strip()) for move in moves.split(",")]))
+    except BadLens:
+        raise BadParameter("lens", moves, f"at most {MAX_MOVES} moves") from None
+
+
+def _lens_move(text: str) -> LensMove:
+    if text[:1] in _LENS_SIGNS:
+        return LensMove(_LENS_SIGNS[text[0]], integer("lens", text[1:], 0, MAX_LATENT - 1))
+    mode = "family" if text[:1] == "F" else "strength"
+    return LensMove(mode, *_strength("lens", text.removeprefix("F"), MAX_LATENT))
+
+
+def print_lens(lens: Lens) -> str:
+    """A lens in an address: `mine;k16-n512-3fa9c1;812:+0.40,!7,-9,~12,F37:+0.30`."""
+    signs = {mode: sign for sign, mode in _LENS_SIGNS.items()}
+    moves = [
+        f"{signs[move.mode]}{move.target}"
+        if move.mode in signs
+        else ("F" if move.mode == "family" else "") + urls.strength(move.target, move.value)
+        for move in lens.moves
+    ]
+    return f"{lens.name};{lens.sae};{','.join(moves)}"
+
+
+def _lenses(parameters: Parameters) -> tuple[Lens, ...]:
+    values = parameters.all("lens")
+    if len(values) > MAX_LENSES:
+        raise BadParameter("lens", f"{len(values):,} lenses", f"at most {MAX_LENSES} lenses")
+    return tuple(_lens(value) for value in values)
 
 
 def _unique(name: str, values: list[str], most: int, longest: int) -> tuple[str, ...]:
@@ -181,33 +252,82 @@ class _Query:
 
 @dataclass(frozen=True, slots=True)
 class SearchQuery(_Query):
-    """A steered search. `strengths` are in the order in which they were added, each latent once."""
+    """A steered search. Numbered things are in the order in which they were added, each once.
+
+    `strengths` are activations to set; `families` (by root) how far the query is moved along each. Documents
+    are named as the catalogue names them: whether they are there is found out when the search is planned.
+    """
 
     q: str = ""
+    like: tuple[str, ...] = ()
+    unlike: tuple[str, ...] = ()
+    lenses: tuple[Lens, ...] = ()
+    families: tuple[tuple[int, float], ...] = ()
     strengths: tuple[tuple[int, float], ...] = ()
+    ignored: tuple[int, ...] = ()
+    required: tuple[int, ...] = ()
+    excluded: tuple[int, ...] = ()
+    locked: tuple[int, ...] = ()  # members that stay when their family moves
+    keep: float | None = None  # the cosine with the own query that is kept
+    refine: bool = False
+    keywords: float = 0.0  # weight of the keyword leg, 0..1
     year_min: int | None = None
     year_max: int | None = None
     venues: tuple[str, ...] = ()
+    categories: tuple[str, ...] = ()
+    cited_min: int | None = None
+    diverse: bool = False
+    view: str = VIEWS[0]
+    why: str = ""
+    against: str = ""
+    up: tuple[str, ...] = ()
+    down: tuple[str, ...] = ()
+    a: tuple[str, ...] = ()
+    b: tuple[str, ...] = ()
     find: str = ""
     page: int = 1
 
     @classmethod
     def parse(cls, collection: str, sae: str, query_string: bytes | str, n_latents: int) -> Self:
-        parameters = Parameters(query_string)
+        return cls.read(collection, sae, Parameters(query_string), n_latents)
+
+    @classmethod
+    def read(cls, collection: str, sae: str, parameters: Parameters, n_latents: int) -> Self:
+        """The query that the parameters stand for; BadParameter names the first that cannot be used."""
         year_min = parameters.integer("year_min", 0, MAX_YEAR)
         year_max = parameters.integer("year_max", 0, MAX_YEAR)
         if year_min is not None and year_max is not None and year_min > year_max:
             raise BadParameter("year_max", str(year_max), f"{year_min} (year_min) or later")
+        why, against = parameters.text("why", MAX_ID), parameters.text("against", MAX_ID)
+        if against and not why:
+            raise BadParameter("against", against, "a document to compare with the one of why=")
+        lists: dict[str, Any] = {
+            name: _unique(name, parameters.all(name), most, MAX_ID) for name, most in _DOCUMENT_LISTS.items()
+        }
+        for name, field in _LATENT_LISTS.items():
+            lists[field] = _latents(parameters, name, n_latents)
         return cls(
             collection,
             sae,
             q=parameters.text("q", MAX_Q),
-            strengths=_strengths(parameters, n_latents),
+            lenses=_lenses(parameters),
+            families=_strengths(parameters, "family", n_latents, MAX_FAMILIES),
+            strengths=_strengths(parameters, "f", n_latents, MAX_STRENGTHS),
+            keep=_share(parameters, "keep", *KEEP_BOUNDS),
+            refine=parameters.flag("refine"),
+            keywords=_share(parameters, "keywords", 0.0, 1.0) or 0.0,
             year_min=year_min,
             year_max=year_max,
             venues=_unique("venue", parameters.all("venue"), MAX_VENUES, MAX_VENUE),
+            categories=_unique("category", parameters.all("category"), MAX_CATEGORIES, MAX_VENUE),
+            cited_min=parameters.integer("cited_min", 0, MAX_CITATIONS),
+            diverse=parameters.flag("diverse"),
+            view=parameters.choice("view", VIEWS),
+            why=why,
+            against=against,
             find=parameters.text("find", MAX_WORDS),
             page=_page(parameters),
+            **lists,
         )
 
     def path(self) -> str:
@@ -215,26 +335,70 @@ class SearchQuery(_Query):
 
     def parameters(self) -> list[urls.Parameter]:
         printed = [("q", self.q)] if self.q else []
-        printed += [("f", urls.strength(latent, value)) for latent, value in self.strengths]
-        if self.year_min is not None:
-            printed.append(("year_min", str(self.year_min)))
-        if self.year_max is not None:
-            printed.append(("year_max", str(self.year_max)))
-        printed += [("venue", venue) for venue in self.venues]
+        printed += [(name, document) for name in ("like", "unlike") for document in getattr(self, name)]
+        printed += self.steering()
+        printed += self._demands()
+        printed += [(name, getattr(self, name)) for name in ("why", "against") if getattr(self, name)]
+        printed += [(name, one) for name in ("up", "down", "a", "b") for one in getattr(self, name)]
         if self.find:
             printed.append(("find", self.find))
         return _with_page(printed, self.page)
 
+    def steering(self) -> list[urls.Parameter]:
+        """The parameters that say how the query is moved."""
+        printed = [("lens", print_lens(lens)) for lens in self.lenses]
+        printed += [("family", urls.strength(root, amount)) for root, amount in self.families]
+        printed += [("f", urls.strength(latent, value)) for latent, value in self.strengths]
+        for name, field in _LATENT_LISTS.items():
+            printed += [(name, str(latent)) for latent in getattr(self, field)]
+        if self.keep is not None:
+            printed.append(("keep", f"{self.keep:.{SHARE_DECIMALS}f}"))
+        return [*printed, ("refine", "1")] if self.refine else printed
+
+    def _demands(self) -> list[urls.Parameter]:
+        printed = [("keywords", f"{self.keywords:.{SHARE_DECIMALS}f}")] if self.keywords else []
+        bounds = [(name, getattr(self, name)) for name in ("year_min", "year_max")]
+        printed += [(name, str(value)) for name, value in bounds if value is not None]
+        printed += [("venue", venue) for venue in self.venues]
+        printed += [("category", category) for category in self.categories]
+        if self.cited_min is not None:
+            printed.append(("cited_min", str(self.cited_min)))
+        if self.diverse:
+            printed.append(("diverse", "1"))
+        return [*printed, ("view", self.view)] if self.view != VIEWS[0] else printed
+
     def url_with(self, latent: int, value: float) -> str:
-        """The same search from its first page, with one strength set."""
+        """The same search from its first page, with one strength set and the feature in no other mode."""
         strengths = dict(self.strengths) | {latent: as_strength(value)}
-        return self.url(strengths=tuple(strengths.items()), page=1)
+        return self.in_mode(latent, "").url(strengths=tuple(strengths.items()))
 
     def url_without(self, latent: int) -> str:
-        """The same search from its first page, with one strength back at the query's own."""
-        return self.url(strengths=tuple(pair for pair in self.strengths if pair[0] != latent), page=1)
+        """The same search from its first page, with nothing said of one feature."""
+        return self.in_mode(latent, "").url(
+            strengths=tuple(pair for pair in self.strengths if pair[0] != latent)
+        )
+
+    def in_mode(self, latent: int, mode: str) -> Self:
+        """The same search from its first page, with a feature in one of `MODE_FIELDS`, or in none ("")."""
+        lists: dict[str, Any] = {
+            field: tuple(other for other in getattr(self, field) if other != latent) for field in MODE_FIELDS
+        }
+        if mode:
+            lists[mode] = (*lists[mode], latent)
+        return replace(self, page=1, **lists)
 
 
+KEEP_BOUNDS = (0.01, 0.99)
+MODE_FIELDS = ("ignored", "required", "excluded")
+_DOCUMENT_LISTS = {
+    "like": MAX_START,
+    "unlike": MAX_START,
+    "up": MAX_MARKS,
+    "down": MAX_MARKS,
+    "a": MAX_TICKS,
+    "b": MAX_TICKS,
+}
+_LATENT_LISTS = {"ignore": "ignored", "require": "required", "exclude": "excluded", "lock": "locked"}
 SORTS = ("quality", "density", "score", "max", "label")
 
 

@@ -31,7 +31,7 @@ def _segment(text: str) -> str:
 @lru_cache(maxsize=4096)
 def _value(text: str) -> str:
     # The plus of a strength stays readable: the parser takes the space it is decoded to for a plus.
-    return text if _STRENGTH.fullmatch(text) else quote_plus(text, safe="/:,")
+    return text if _STRENGTH.fullmatch(text) else quote_plus(text, safe="/:,;!")
 
 
 def with_parameters(path: str, parameters: Iterable[Parameter]) -> str:

@@ -19,6 +19,7 @@ from app.query import (
     MAX_STRENGTH,
     SORTS,
     TABS,
+    VIEWS,
     BadParameter,
     EvidenceQuery,
     FamilyQuery,
@@ -31,6 +32,7 @@ from app.query import (
 )
 from sae_core.families import FamilyConfig
 from sae_core.families.model import ALGORITHMS, EDGES
+from sae_core.lenses import MODES, VALUED, Lens, LensMove, unique
 
 N_LATENTS = 1000
 
@@ -49,19 +51,52 @@ def query_string(url: str) -> str:
     return urlsplit(url).query
 
 
-@given(
-    st.builds(
-        SearchQuery,
-        collection=st.just("c"),
-        sae=st.just("s"),
-        q=lines,
-        strengths=strengths,
-        year_min=years,
-        venues=st.lists(lines.filter(bool), max_size=4, unique=True).map(tuple),
-        find=lines,
-        page=pages,
-    )
+latents = st.integers(0, N_LATENTS - 1)
+latent_lists = st.lists(latents, max_size=5, unique=True).map(tuple)
+names = st.lists(lines.filter(bool), max_size=4, unique=True).map(tuple)
+amounts = st.floats(-MAX_STRENGTH, MAX_STRENGTH).map(as_strength)
+lens_moves = st.one_of(
+    st.builds(LensMove, st.sampled_from([mode for mode in MODES if mode not in VALUED]), latents),
+    st.builds(LensMove, st.sampled_from(VALUED), latents, amounts),
 )
+lenses = st.builds(
+    Lens,
+    name=lines.filter(bool),
+    sae=st.from_regex(r"k[0-9]{1,3}-n[0-9]{1,6}-[0-9a-f]{6}", fullmatch=True),
+    moves=st.lists(lens_moves, min_size=1, max_size=6).map(unique),
+)
+
+
+@st.composite
+def searches(draw: st.DrawFn) -> SearchQuery:
+    why = draw(lines)
+    return draw(
+        st.builds(
+            SearchQuery,
+            collection=st.just("c"),
+            sae=st.just("s"),
+            q=lines,
+            lenses=st.lists(lenses, max_size=3).map(tuple),
+            families=strengths.map(lambda found: found[:8]),
+            strengths=strengths,
+            keep=st.none() | st.floats(0.01, 0.99).map(lambda value: round(value, 2)),
+            refine=st.booleans(),
+            keywords=st.floats(0, 1).map(lambda value: round(value, 2)),
+            year_min=years,
+            cited_min=st.none() | st.integers(0, 1000),
+            diverse=st.booleans(),
+            view=st.sampled_from(VIEWS),
+            why=st.just(why),
+            against=lines if why else st.just(""),
+            find=lines,
+            page=pages,
+            **dict.fromkeys(("like", "unlike", "up", "down", "a", "b", "venues", "categories"), names),
+            **dict.fromkeys(("ignored", "required", "excluded", "locked"), latent_lists),
+        )
+    )
+
+
+@given(searches())
 def test_a_search_is_read_back_as_it_was_printed(query: SearchQuery) -> None:
     assert SearchQuery.parse("c", "s", query_string(query.url()), N_LATENTS) == query
 
@@ -193,6 +228,20 @@ def test_a_printed_strength_is_the_strength(value: float) -> None:
     assert float(printed) == as_strength(value)
 
 
+def test_a_whole_address_stays_readable() -> None:
+    sent = (
+        "q=dust&like=doc/1&unlike=2&lens=far+%26+faint;k4-n64-abc123;1:%2B0.40,!7,-9,~12,F37:%2B0.30"
+        "&family=37:+0.40&f=812:+0.40&ignore=12&require=5&exclude=7&lock=9&keep=0.80&refine=1&keywords=0.30"
+        "&year_min=2001&year_max=2005&venue=A&category=B&cited_min=3&diverse=1&view=ab&why=x&against=y"
+        "&up=u&down=d&a=s&b=t&find=w&page=2"
+    )
+    query = SearchQuery.parse("c", "s", sent, N_LATENTS)
+    assert query.url() == f"/c/s/search?{sent}"
+    assert query.lenses[0].name == "far & faint"
+    assert query.in_mode(5, "excluded").url() == query.url(required=(), excluded=(7, 5), page=1)
+    assert query.url_with(12, 0.1) == query.url(strengths=((812, 0.4), (12, 0.1)), ignored=(), page=1)
+
+
 def test_the_last_word_on_a_latent_counts() -> None:
     assert SearchQuery.parse("c", "s", "f=1:0.1&f=2:0.2&f=1:0.3", N_LATENTS).strengths == ((1, 0.3), (2, 0.2))
 
@@ -237,8 +286,44 @@ def test_unknown_parameters_are_ignored() -> None:
         "venue=" + "x" * 301,
         "&".join(f"f={i}:0.1" for i in range(65)),
         "&".join(f"venue={i}" for i in range(33)),
-        "&".join(f"f={i}:0.1" for i in range(401)),
+        "&".join(f"f={i}:0.1" for i in range(601)),
         "x=" + "y" * 50_000,
+        "keep=0",
+        "keep=1",
+        "keep=nan",
+        "keywords=1.01",
+        "keywords=-0.1",
+        "refine=yes",
+        "diverse=2",
+        "view=grid",
+        "against=doc-1",
+        "cited_min=-1",
+        "like=" + "x" * 1001,
+        "&".join(f"like={i}" for i in range(9)),
+        "&".join(f"up={i}" for i in range(21)),
+        "&".join(f"a={i}" for i in range(51)),
+        "&".join(f"category={i}" for i in range(33)),
+        "ignore=1000",
+        "require=-1",
+        "exclude=x",
+        "lock=1.5",
+        "&".join(f"ignore={i}" for i in range(65)),
+        "family=1000:0.1",
+        "family=3",
+        "&".join(f"family={i}:0.1" for i in range(9)),
+        "lens=mine",
+        "lens=;s;1:0.1",
+        "lens=mine;;1:0.1",
+        "lens=mine;s;",
+        "lens=mine;s t;1:0.1",
+        "lens=mine;s;1:nan",
+        "lens=mine;s;1:11",
+        "lens=mine;s;!x",
+        "lens=mine;s;%2B1",
+        "lens=mine;s;F",
+        "lens=" + "x" * 61 + ";s;1:0.1",
+        "lens=mine;s;" + ",".join(f"!{i}" for i in range(129)),
+        "&".join("lens=mine;s;!1" for _ in range(9)),
     ],
 )
 def test_bad_values_are_refused_in_a_sentence(query: str) -> None:
@@ -257,7 +342,7 @@ def test_bad_values_of_a_feature_list_are_refused(query: str) -> None:
 
 @given(st.text())
 def test_any_text_as_a_value_is_read_or_refused(text: str) -> None:
-    for name in ("q", "f", "page", "year_min", "venue", "find"):
+    for name in ("q", "f", "page", "year_min", "venue", "find", "lens", "family", "keep", "like", "ignore"):
         try:
             query = SearchQuery.parse("c", "s", f"{name}={quote(text, errors='replace')}", N_LATENTS)
         except BadParameter:
