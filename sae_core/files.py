@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import json
 import os
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sae_core.errors import ArtifactError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 
@@ -47,6 +48,24 @@ def write_atomic(path: Path, content: bytes) -> None:
     finally:
         draft.unlink(missing_ok=True)
     sync_folder(path.parent)
+
+
+def kept(path: Path, key: str, make: Callable[[], Any]) -> Any:
+    """What `path` holds of an earlier run under this key, else what `make` makes, kept there: JSON.
+
+    A file that is missing, damaged, or of another key is made anew.
+    """
+    try:
+        stored = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        stored = None
+    if isinstance(stored, dict) and stored.get("key") == key and "part" in stored:
+        return stored["part"]
+    part = make()
+    with explain_write_errors(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(path, json.dumps({"key": key, "part": part}).encode())
+    return part
 
 
 def sha256_of(path: Path) -> str:

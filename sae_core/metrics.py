@@ -181,16 +181,23 @@ def ndcg(
     comes first.
     """
     documents_MD = _unit(documents_MD)
-    discounts_K = 1 / np.log2(np.arange(2, k + 2))
     values = []
     for x_D, gains in zip(_unit(queries_QD), relevant, strict=True):
-        best_K = np.array(sorted((g for g in gains.values() if g > 0), reverse=True)[:k])
-        if not len(best_K):
-            continue
         first_K = np.argsort(-(documents_MD @ x_D), kind="stable")[:k]
-        gains_K = np.array([max(gains.get(row, 0.0), 0.0) for row in first_K.tolist()])
-        values.append((gains_K @ discounts_K[: len(gains_K)]) / (best_K @ discounts_K[: len(best_K)]))
+        value = ndcg_of(first_K, gains, k)
+        if value is not None:
+            values.append(value)
     return float(np.mean(values)) if values else float("nan")
+
+
+def ndcg_of(first_K: NDArray[np.int64], gains: Mapping[int, float], k: int = 10) -> float | None:
+    """nDCG@k of one ranking, best document first; None where no document is relevant."""
+    discounts_K = 1 / np.log2(np.arange(2, k + 2))
+    best_K = np.array(sorted((g for g in gains.values() if g > 0), reverse=True)[:k])
+    if not len(best_K):
+        return None
+    gains_K = np.array([max(gains.get(row, 0.0), 0.0) for row in first_K[:k].tolist()])
+    return float((gains_K @ discounts_K[: len(gains_K)]) / (best_K @ discounts_K[: len(best_K)]))
 
 
 def ndcg_kept(

@@ -14,6 +14,7 @@ import json
 import time
 from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from sae_core.claims.groups import N_LLM, families, label_scores
@@ -34,7 +35,7 @@ from sae_core.claims.model import (
 from sae_core.claims.sizes import power_law_in_compute, power_law_in_n, reconstruction
 from sae_core.claims.steering import against_rewriting, steering
 from sae_core.claims.study import N_SAMPLED, GridFolder, Study
-from sae_core.files import explain_write_errors, write_atomic
+from sae_core.files import kept
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -87,23 +88,16 @@ def check_claims(study: Study, console: Console, parts: Path, *, grid_words: str
     key = _identity(study)
     claims = []
     for number, (name, check) in enumerate(CLAIMS, start=1):
-        path = parts / f"claim-{number}.json"
-        stored = _read_part(path, key)
-        if stored is None:
-            with console.stage(f"Claim {number}: {name}") as study.report:
-                started = time.monotonic()
-                claim = check(study)
-                stored = asdict(claim) | {"seconds": round(time.monotonic() - started, 1)}
-            with explain_write_errors(parts):
-                parts.mkdir(parents=True, exist_ok=True)
-                write_atomic(path, json.dumps({"key": key, "part": stored}).encode())
+        stored = kept(
+            parts / f"claim-{number}.json", key, partial(_checked, study, console, number, name, check)
+        )
         claims.append(Claim.parse(stored))
     with console.stage("Categories") as study.report:
-        scores = _kept(
+        scores = kept(
             parts / "categories.json", key, lambda: [asdict(each) for each in study.category_scores]
         )
     with console.stage("Baselines") as study.report:
-        beside = _kept(parts / "baselines.json", key, lambda: [_described(each) for each in study.baselines])
+        beside = kept(parts / "baselines.json", key, lambda: [_described(each) for each in study.baselines])
     return ClaimsReport(
         schema=SCHEMA,
         collection=study.explorer.name,
@@ -121,6 +115,15 @@ def check_claims(study: Study, console: Console, parts: Path, *, grid_words: str
         left_out=_left_out(study, claims, has_categories=bool(scores)),
         seconds=round(time.monotonic() - began, 1),
     )
+
+
+def _checked(
+    study: Study, console: Console, number: int, name: str, check: Callable[[Study], Claim]
+) -> dict[str, Any]:
+    with console.stage(f"Claim {number}: {name}") as study.report:
+        started = time.monotonic()
+        claim = check(study)
+        return asdict(claim) | {"seconds": round(time.monotonic() - started, 1)}
 
 
 def _described(each: Dictionary) -> dict[str, Any]:
@@ -164,22 +167,3 @@ def _identity(study: Study) -> str:
     whole = [SCHEMA, manifest.get("embeddings"), saes, name, stored, grid, model, study.seed]
     whole += [study.n_sampled, study.n_trials, study.embedder is not None]
     return hashlib.sha256(json.dumps(whole).encode()).hexdigest()
-
-
-def _kept(path: Path, key: str, make: Callable[[], list[Any]]) -> list[Any]:
-    stored = _read_part(path, key)
-    if stored is None:
-        stored = make()
-        with explain_write_errors(path.parent):
-            write_atomic(path, json.dumps({"key": key, "part": stored}).encode())
-    return list(stored)
-
-
-def _read_part(path: Path, key: str) -> Any:
-    """What was kept under this key; None if it is missing, damaged, or of something else."""
-    try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    is_ours = isinstance(stored, dict) and stored.get("key") == key and "part" in stored
-    return stored["part"] if is_ours else None
