@@ -221,6 +221,7 @@ class Catalog:
     def __init__(self, path: Path, *, is_timed: bool = True) -> None:
         self.path = path
         self._recent: Cache[Document] = Cache(MAX_RECENT, lambda _: 1)
+        self._positions: Cache[int] = Cache(MAX_RECENT, lambda _: 1)
         self._keyword_hits: Cache[NDArray[np.int64]] = Cache(MAX_KEYWORD_TEXTS, lambda _: 1)
         if not path.is_file():
             raise ArtifactError(f"The catalogue {path} is missing.", remedy="Run `saefari build` again.")
@@ -287,9 +288,19 @@ class Catalog:
 
     def find_position(self, document: str) -> int | None:
         """The position of the document with this id."""
-        with self._connection() as connection:
-            position: int | None = connection.execute(_POSITION_OF, {"id": document}).scalar_one_or_none()
-        return position
+        return self.find_positions([document]).get(document)
+
+    def find_positions(self, documents: Sequence[str]) -> dict[str, int]:
+        """By id, where those of at most a thousand documents are that are here. One statement at most."""
+        found = {document: self._positions.get(document) for document in documents}
+        missing = [document for document, position in found.items() if position is None]
+        if missing:
+            with self._connection() as connection:
+                rows = connection.execute(_POSITIONS_OF, {"ids": missing}).all()
+            for document, position in rows:
+                self._positions.put(document, position)
+                found[document] = position
+        return {document: position for document, position in found.items() if position is not None}
 
     def find_documents(self, words: str, limit: int = 10) -> list[tuple[str, str]]:
         """Id and title of documents that have all these words, best match first."""
@@ -363,7 +374,8 @@ def _start_clock(connection: Any, record: Any, proxy: Any) -> None:
 
 _POSITIONS: sa.BindParameter[list[int]] = sa.bindparam("positions", expanding=True)
 _BY_POSITION = sa.select(*_DOCUMENTS.c).where(_DOCUMENTS.c.position.in_(_POSITIONS))
-_POSITION_OF = sa.select(_DOCUMENTS.c.position).where(_DOCUMENTS.c.id == sa.bindparam("id"))
+_IDS: sa.BindParameter[list[str]] = sa.bindparam("ids", expanding=True)
+_POSITIONS_OF = sa.select(_DOCUMENTS.c.id, _DOCUMENTS.c.position).where(_DOCUMENTS.c.id.in_(_IDS))
 
 # The inner LIMIT bounds what is ranked.
 _DOCUMENTS_WITH = sa.text(

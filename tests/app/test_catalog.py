@@ -57,6 +57,9 @@ def test_every_id_leads_to_its_position(planted: Planted, written: Catalog) -> N
     truth = documents(planted.explorer.n_documents)
     assert [written.find_position(document.id) for document in truth] == list(range(len(truth)))
     assert written.find_position("doc-9999") is None
+    for _ in range(2):  # the second time from memory
+        some = written.find_positions(["doc-0007", "doc-9999", "", "doc-0003"])
+        assert some == {"doc-0007": 7, "doc-0003": 3}
 
 
 @given(words=st.text(max_size=60))
