@@ -170,8 +170,8 @@ _LENS_FORM = "a name, an SAE and moves, such as mine;k16-n512-3fa9c1;812:+0.40,!
 _LENS_SIGNS = {"!": "require", "-": "exclude", "~": "ignore"}
 
 
-def _lens(value: str) -> Lens:
-    """What `print_lens` prints."""
+def read_lens(value: str) -> Lens:
+    """Inverse of `print_lens`."""
     parts = [part.strip() for part in value.rsplit(";", 2)]
     if len(parts) != 3 or not parts[0] or not _SAE.fullmatch(parts[1]) or not parts[2]:  # noqa: PLR2004
         raise BadParameter("lens", value, _LENS_FORM)
@@ -207,7 +207,7 @@ def _lenses(parameters: Parameters) -> tuple[Lens, ...]:
     values = parameters.all("lens")
     if len(values) > MAX_LENSES:
         raise BadParameter("lens", f"{len(values):,} lenses", f"at most {MAX_LENSES} lenses")
-    return tuple(_lens(value) for value in values)
+    return tuple(read_lens(value) for value in values)
 
 
 def _unique(name: str, values: list[str], most: int, longest: int) -> tuple[str, ...]:
@@ -368,15 +368,27 @@ class SearchQuery(_Query):
         return [*printed, ("view", self.view)] if self.view != VIEWS[0] else printed
 
     def url_with(self, latent: int, value: float) -> str:
-        """The same search from its first page, with one strength set and the feature in no other mode."""
+        """The same search from its first page, with one strength set; what is set is not ignored."""
         strengths = dict(self.strengths) | {latent: as_strength(value)}
-        return self.in_mode(latent, "").url(strengths=tuple(strengths.items()))
+        ignored = tuple(other for other in self.ignored if other != latent)
+        return self.url(strengths=tuple(strengths.items()), ignored=ignored, page=1)
 
     def url_without(self, latent: int) -> str:
+        """The same search from its first page, with one strength no longer set."""
+        return self.url(strengths=tuple(pair for pair in self.strengths if pair[0] != latent), page=1)
+
+    def url_free(self, latent: int) -> str:
         """The same search from its first page, with nothing said of one feature."""
-        return self.in_mode(latent, "").url(
-            strengths=tuple(pair for pair in self.strengths if pair[0] != latent)
-        )
+        return self.in_mode(latent, "").url_without(latent)
+
+    def url_family(self, root: int, amount: float | None) -> str:
+        """The same search from its first page, moved so far along a family; None takes it out."""
+        families = dict(self.families)
+        if amount is None:
+            families.pop(root, None)
+        else:
+            families[root] = as_strength(amount)
+        return self.url(families=tuple(families.items()), page=1)
 
     def in_mode(self, latent: int, mode: str) -> Self:
         """The same search from its first page, with a feature in one of `MODE_FIELDS`, or in none ("")."""

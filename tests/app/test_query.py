@@ -240,6 +240,10 @@ def test_a_whole_address_stays_readable() -> None:
     assert query.lenses[0].name == "far & faint"
     assert query.in_mode(5, "excluded").url() == query.url(required=(), excluded=(7, 5), page=1)
     assert query.url_with(12, 0.1) == query.url(strengths=((812, 0.4), (12, 0.1)), ignored=(), page=1)
+    assert query.url_with(5, 0.1) == query.url(strengths=((812, 0.4), (5, 0.1)), page=1)
+    assert query.url_free(5) == query.url(required=(), page=1)
+    assert query.url_family(37, None) == query.url(families=(), page=1)
+    assert query.url_family(4, -0.2) == query.url(families=((37, 0.4), (4, -0.2)), page=1)
 
 
 def test_the_last_word_on_a_latent_counts() -> None:
