@@ -11,7 +11,6 @@ import csv
 import gzip
 import hashlib
 import html
-import io
 import itertools
 import json
 import re
@@ -19,14 +18,14 @@ import sys
 import unicodedata
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 from urllib.parse import urlsplit
 
 from sae_core.errors import CorpusError
-from sae_core.files import explain_write_errors, write_atomic
+from sae_core.files import drafted, explain_write_errors, write_atomic
 
 MAX_ABSTRACT = 20_000  # characters; the encoder reads the first few hundred words, a page shows no more
 MAX_TITLE = 500
@@ -50,6 +49,7 @@ USUAL_NAMES: dict[str, tuple[str, ...]] = {
     "url": ("url", "link", "href", "uri", "paperurl", "webpage"),
     "citations": ("citations", "citationcount", "ncitations", "numcitations", "citedbycount", "citedby",
                   "timescited"),
+    "doi": ("doi",),
 }  # fmt: skip
 
 
@@ -66,6 +66,7 @@ class Document:
     categories: str = ""  # joined by " "
     url: str = ""  # http or https, or ""
     citations: int | None = None
+    doi: str = ""  # as 10.1000/182, or ""
 
     @property
     def text(self) -> str:
@@ -159,21 +160,30 @@ def _no_documents(name: str, builder: _Builder) -> CorpusError:
     )
 
 
-def save_corpus(documents: Sequence[Document], path: Path) -> None:
-    """Write `documents` as parquet, whole or not at all. `load_corpus` gives the same documents back."""
+def save_corpus(documents: Iterable[Document], path: Path, notes: Mapping[str, str] | None = None) -> None:
+    """Write `documents` as parquet, whole or not at all. `load_corpus` gives the same documents back.
+
+    Memory holds _ROW_GROUP of them at a time. `notes` go into the metadata of the file.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     text = pa.string()
     schema = pa.schema(
         [("id", text), ("title", text), ("abstract", text), ("year", pa.int32()), ("venue", text),
-         ("authors", text), ("categories", text), ("url", text), ("citations", pa.int64())]
+         ("authors", text), ("categories", text), ("url", text), ("citations", pa.int64()), ("doi", text)],
+        metadata=notes and dict(notes),
     )  # fmt: skip
-    columns = [pa.array([getattr(d, f.name) for d in documents], f.type) for f in schema]
-    table = pa.table(columns, schema=schema)
-    content = io.BytesIO()
-    pq.write_table(table, content, compression="zstd")
-    _write(path, content.getvalue())
+    remaining = iter(documents)
+    with explain_write_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with drafted(path) as draft, pq.ParquetWriter(draft, schema, compression="zstd") as writer:
+            while group := list(itertools.islice(remaining, _ROW_GROUP)):
+                columns = [pa.array([getattr(d, f.name) for d in group], f.type) for f in schema]
+                writer.write_table(pa.table(columns, schema=schema))
+
+
+_ROW_GROUP = 10_000
 
 
 def write_rejected(corpus: Corpus, path: Path) -> None:
@@ -381,44 +391,55 @@ class _Builder:
     def add(self, number: int, row: _Record | _Unreadable) -> None:
         if isinstance(row, _Unreadable):
             return self._reject(number, row.reason, row.raw)
-        title, abstract = _string(row.get("title")), _string(row.get("abstract"))
-        repairs = ["invalid UTF-8 replaced"] if _BAD_BYTES.search(title + abstract) else []
-        raw_length = len(abstract)
-        title, abstract = clean_line(title), clean_text(abstract)
-        if abstract.casefold() in _NO_TEXT:
-            return self._reject(number, "empty text", title or _string(row.get("id")))
-        if len(abstract) > MAX_ABSTRACT or raw_length > _READ:
-            abstract = _shorten(abstract, MAX_ABSTRACT)
-            repairs.append(f"text shortened to {MAX_ABSTRACT:,} characters")
-        title = _shorten(title, MAX_TITLE) or derive_title(abstract)
-        given = _string(row.get("id"))
-        document_id = _clean_id(given) or content_id(title, abstract)
-        if document_id in self._ids:
-            return self._reject(number, "duplicate id", f"{document_id}: {title}")
-        is_derived = title == derive_title(abstract)
-        same = normalise_title(abstract if is_derived else title)
+        read = read_document(row)
+        if read is None:
+            excerpt = clean_line(_string(row.get("title"))) or _string(row.get("id"))
+            return self._reject(number, "empty text", excerpt)
+        document, repairs = read
+        if document.id in self._ids:
+            return self._reject(number, "duplicate id", f"{document.id}: {document.title}")
+        is_derived = document.title == derive_title(document.abstract)
+        same = normalise_title(document.abstract if is_derived else document.title)
         if same in self._titles:
-            return self._reject(number, "duplicate text" if is_derived else "duplicate title", title)
-        self._ids.add(document_id)
+            return self._reject(number, "duplicate text" if is_derived else "duplicate title", document.title)
+        self._ids.add(document.id)
         self._titles.add(same)
         self.repaired.update(repairs)
-        self.documents.append(
-            Document(
-                id=document_id,
-                title=title,
-                abstract=abstract,
-                year=parse_year(row.get("year")),
-                venue=_shorten(clean_line(_string(row.get("venue"))), MAX_TITLE),
-                authors=_shorten(_authors(row.get("authors")), MAX_FIELD),
-                categories=_shorten(_categories(row.get("categories")), MAX_FIELD),
-                url=_url(row.get("url")),
-                citations=_count(row.get("citations")),
-            )
-        )
+        self.documents.append(document)
         return None
 
     def _reject(self, number: int, reason: str, excerpt: str) -> None:
         self.rejected.append((number, reason, clean_line(excerpt)[:_EXCERPT]))
+
+
+def read_document(row: Mapping[str, Any]) -> tuple[Document, list[str]] | None:
+    """The document of a row, cleaned, and what had to be repaired in it; None if the row has no text.
+
+    Keys are the fields of `Document`; authors and categories may be lists, any value may be missing.
+    """
+    title, abstract = _string(row.get("title")), _string(row.get("abstract"))
+    repairs = ["invalid UTF-8 replaced"] if _BAD_BYTES.search(title + abstract) else []
+    raw_length = len(abstract)
+    title, abstract = clean_line(title), clean_text(abstract)
+    if abstract.casefold() in _NO_TEXT:
+        return None
+    if len(abstract) > MAX_ABSTRACT or raw_length > _READ:
+        abstract = _shorten(abstract, MAX_ABSTRACT)
+        repairs.append(f"text shortened to {MAX_ABSTRACT:,} characters")
+    title = _shorten(title, MAX_TITLE) or derive_title(abstract)
+    document = Document(
+        id=_clean_id(_string(row.get("id"))) or content_id(title, abstract),
+        title=title,
+        abstract=abstract,
+        year=parse_year(row.get("year")),
+        venue=_shorten(clean_line(_string(row.get("venue"))), MAX_TITLE),
+        authors=_shorten(_authors(row.get("authors")), MAX_FIELD),
+        categories=_shorten(_categories(row.get("categories")), MAX_FIELD),
+        url=_url(row.get("url")),
+        citations=_count(row.get("citations")),
+        doi=find_doi(row.get("doi")),
+    )
+    return document, repairs
 
 
 def derive_title(abstract: str) -> str:
@@ -487,6 +508,16 @@ def _url(value: object) -> str:
         return url if urlsplit(url).hostname else ""
     except ValueError:  # "http://[": not an address
         return ""
+
+
+def find_doi(value: object) -> str:
+    """The first DOI in a text or an address, without its prefix; "" if there is none.
+
+    >>> find_doi("https://doi.org/10.1000/182."), find_doi("doi:none")
+    ('10.1000/182', '')
+    """
+    found = re.search(r"\b10\.\d{4,9}/[^\s<>\"]{1,200}", _strip_rare(_string(value)[:MAX_FIELD]))
+    return found.group().rstrip(".,;)]}'") if found else ""
 
 
 def _authors(value: object) -> str:

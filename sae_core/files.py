@@ -38,11 +38,17 @@ def explain_write_errors(where: Path) -> Iterator[None]:
 
 def write_atomic(path: Path, content: bytes) -> None:
     """Write beside the file, flush to disk, then rename over it."""
+    with drafted(path) as draft:
+        draft.write_bytes(content)
+
+
+@contextmanager
+def drafted(path: Path) -> Iterator[Path]:
+    """A file beside `path` to be written; on a clean exit it is flushed to disk and takes its place."""
     draft = path.with_name(f".{path.name}.{os.getpid()}.draft")
     try:
-        with draft.open("wb") as file:
-            file.write(content)
-            file.flush()
+        yield draft
+        with draft.open("rb") as file:
             os.fsync(file.fileno())
         draft.replace(path)
     finally:

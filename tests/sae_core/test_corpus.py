@@ -146,6 +146,15 @@ def test_a_saved_corpus_loads_as_it_was(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["saved.parquet"]
 
 
+def test_a_corpus_is_written_from_a_stream_in_groups_of_rows(tmp_path: Path) -> None:
+    documents = [Document(f"d{n}", f"Title {n}", f"Text {n}.", doi=f"10.1000/{n}") for n in range(10_001)]
+    save_corpus(iter(documents), tmp_path / "c.parquet", {"from": "somewhere"})
+    file = pq.ParquetFile(tmp_path / "c.parquet")
+    assert file.metadata.num_row_groups == 2
+    assert file.schema_arrow.metadata == {b"from": b"somewhere"}
+    assert load_corpus(tmp_path / "c.parquet").documents == documents
+
+
 def test_a_corpus_that_cannot_be_written_leaves_the_old_one(tmp_path: Path) -> None:
     path = tmp_path / "corpus.parquet"
     save_corpus([Document(**ROWS[0])], path)
@@ -278,6 +287,7 @@ def test_a_file_that_cannot_be_used_is_named_with_the_reason(label: str, tmp_pat
         ("tags", ["x", "y"], "categories", "x y"),
         ("link", "http://example.org/", "url", "http://example.org/"),
         ("citationCount", 3, "citations", 3),
+        ("DOI", "https://doi.org/10.1000/182", "doi", "10.1000/182"),
     ],
 )
 def test_columns_are_found_by_their_usual_names(
