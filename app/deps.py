@@ -10,14 +10,12 @@ import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import numpy as np
 from fastapi import APIRouter, Request
-from numpy.typing import NDArray
 
 from app import urls
 from app.catalog import FILE_NAME, Catalog
@@ -208,18 +206,17 @@ class ServedCollection:
         self.venue_sizes = self._venue_sizes()
         self.card = self._card()
         self.examples = {name: self._examples(sae) for name, sae in self.saes.items()}
-        self.allowed = lru_cache(maxsize=32)(self._allowed)
 
     def _years(self) -> list[tuple[int, int]]:
-        years = np.asarray(self.explorer.years)
+        years = np.asarray(self.explorer.metadata.years_M)
         found, counts = np.unique(years[years > 0], return_counts=True)
         return list(zip(found.tolist(), counts.tolist(), strict=True))
 
     def _venue_sizes(self) -> list[tuple[str, int]]:
         """Venues with their documents, largest first."""
-        codes = np.asarray(self.explorer.venue_codes)
-        counts = np.bincount(codes[codes >= 0], minlength=len(self.explorer.venues)).tolist()
-        named = zip(self.explorer.venues, counts, strict=True)
+        codes = np.asarray(self.explorer.metadata.venue_codes_M)
+        counts = np.bincount(codes[codes >= 0], minlength=len(self.explorer.metadata.venues)).tolist()
+        named = zip(self.explorer.metadata.venues, counts, strict=True)
         return sorted(named, key=lambda venue: (-venue[1], venue[0]))
 
     def _card(self) -> CollectionCard:
@@ -237,21 +234,6 @@ class ServedCollection:
     @property
     def year_bounds(self) -> tuple[int, int] | None:
         return (self.years[0][0], self.years[-1][0]) if self.years else None
-
-    def _allowed(
-        self, year_min: int | None, year_max: int | None, venues: tuple[str, ...]
-    ) -> NDArray[np.bool_] | None:
-        """Which documents pass the filters; None stands for all. No year passes no filter by year."""
-        years = np.asarray(self.explorer.years)
-        conditions = []
-        if year_min is not None:
-            conditions.append(years >= max(year_min, 1))
-        if year_max is not None:
-            conditions.append((years <= year_max) & (years > 0))
-        if venues:
-            codes = [code for code, venue in enumerate(self.explorer.venues) if venue in set(venues)]
-            conditions.append(np.isin(self.explorer.venue_codes, codes))
-        return np.logical_and.reduce(conditions) if conditions else None
 
     def sae(self, name: str, q: str = "") -> ServedSAE:
         """The SAE of this name; `PageNotFound` says that it may have been rebuilt, and where to ask `q`."""

@@ -208,7 +208,7 @@ def _together(sae: ServedSAE, latent: int) -> list[NeighbourRow]:
 def _years(collection: ServedCollection, sae: ServedSAE, latent: int) -> list[tuple[int, int, int]]:
     """Year, documents with the feature, documents in all: every year that the collection has."""
     documents, _ = sae.set.codes.of_latent(latent)
-    years, counts = np.unique(np.asarray(collection.explorer.years)[documents], return_counts=True)
+    years, counts = np.unique(np.asarray(collection.explorer.metadata.years_M)[documents], return_counts=True)
     having = dict(zip(years.tolist(), counts.tolist(), strict=True))
     return [(year, having.get(year, 0), total) for year, total in collection.years]
 

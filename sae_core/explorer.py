@@ -1,14 +1,14 @@
 """The library's door: one collection, loaded. The app knows this and little else.
 
 explorer = Explorer.load(Path("~/.saefari/collections/demo").expanduser())
-answer = explorer.search("k16-n512-3fa9c1", explorer.embed("sparse matrices"), {12: 0.4})
+answer = explorer.search("k16-n512-3fa9c1", explorer.start("sparse matrices"), Moves({12: 0.4}))
 """
 
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,13 +21,17 @@ from sae_core.embed import Embedder, load_embedder
 from sae_core.errors import EmbedderNotReady, EmbeddingError, NotFoundError
 from sae_core.families import Coactivation, Family, FamilyConfig, Forest, grow, load_coactivation
 from sae_core.features import FeatureTable
-from sae_core.index import Hits, VectorIndex, top
+from sae_core.filters import Filters, Metadata
+from sae_core.index import Hits, VectorIndex
 from sae_core.labels import Label
+from sae_core.ranking import Fusion, Groups, Ordered, Ranking, first
+from sae_core.refine import refine
 from sae_core.sae import SAE
 from sae_core.splitting import Matches
+from sae_core.steer import Edit, Moves, make_edit
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Sequence
 
     from numpy.typing import NDArray
 
@@ -36,23 +40,35 @@ MAX_CACHED_QUERIES = 4096
 MAX_CACHED_FORESTS = 16
 MAX_LOOKUPS = 2_000_000  # in the co-activation, for the nulls of a forest: some tenths of a second
 MAX_QUICK_DOCUMENTS = 200_000  # whose sums take less time than waking a thread
+DEPTH = 1000  # documents of a ranking within which movements are followed
+N_POOL = 200  # documents for which movements are foretold
 TYPICAL_LOG_DENSITY = (
     -2.0
 )  # one document in a hundred: common enough to be useful, rare enough to say something
 
 
+NO_MOVES, NO_FILTERS = Moves(), Filters()
+
+
 @dataclass(frozen=True)
 class SearchAnswer:
-    """A ranking and how it came about."""
+    """A ranking and how it came about.
 
-    hits: Hits
-    total: int  # documents that pass the filter
-    steered_x_D: NDArray[np.float32]
-    cosine: float  # of the steered query with the query
+    The baseline is the same search without moves, required and excluded features. Where nothing is steered,
+    all about it is None: the ranking is the baseline.
+    """
+
+    hits: Hits  # of the page; scores are cosines with the steered query
+    fused: NDArray[np.float64] | None  # by what the hits are ordered, where words have a say
+    best: float  # the score of the first document; fused where there are fused ones; 0 without documents
+    total: int  # documents that can be found on some page
+    edit: Edit
     explained: float  # share of the query's centred squared norm that its features explain
-    baseline_ranks: (
-        NDArray[np.int64] | None
-    )  # unsteered rank (from 0) of each hit; None if nothing is steered
+    baseline_ranks: NDArray[np.int64] | None = None  # of each hit, from 0; -1: not among its first `DEPTH`
+    baseline: Hits | None = None  # its first `limit`
+    moved_ranks: NDArray[np.int64] | None = None  # of each of these in this ranking; -1: filtered out,
+    # `DEPTH`: not among the first `DEPTH`
+    pool: Hits | None = None  # the first `N_POOL` of this ranking
 
 
 @dataclass(frozen=True)
@@ -126,6 +142,21 @@ class FeatureSet:
         """The smallest family that has the feature, or None."""
         return self._families_by_latent.get(latent)
 
+    def family_of_documents(self) -> NDArray[np.int32]:
+        """The family of each document's strongest feature that has one, by its place in `families`; or -1."""
+        place_of = {family.id: place for place, family in enumerate(self.families)}
+        families_N = np.full(self.codes.n_latents, -1, dtype=np.int32)
+        for latent, family in self._families_by_latent.items():
+            families_N[latent] = place_of[family.id]
+        found = families_N[self.codes.latents]
+        at = np.flatnonzero(found >= 0)  # of each document strongest first, so that the first one counts
+        documents, firsts = np.unique(
+            np.searchsorted(self.codes.document_ptr, at, side="right") - 1, return_index=True
+        )
+        families_M = np.full(self.codes.n_documents, -1, dtype=np.int32)
+        families_M[documents] = found[at[firsts]]
+        return families_M
+
     def describe(self) -> dict[str, Any]:
         """What the manifest says of this SAE: name, size, metrics."""
         return {"name": self.name, "metrics": self.metrics, "config": self.config}
@@ -189,10 +220,7 @@ class Explorer:
         self.generation: str = manifest["generation"]
         self.index = VectorIndex.load(path / "index.faiss")
         self.n_documents, self.width = self.index.n, self.index.width
-        metadata = artifact.load_arrays(path / "metadata")
-        self.years: NDArray[np.int16] = metadata["years"]  # 0 = unknown
-        self.venue_codes: NDArray[np.int32] = metadata["venue_codes"]  # -1 = none
-        self.venues: list[str] = artifact.load_json(path / "metadata" / "venues.json")
+        self.metadata = _load_metadata(path / "metadata")
         folders = [path / "saes" / entry["name"] for entry in manifest["saes"]]
         self.saes = {folder.name: FeatureSet.load(folder) for folder in folders}
         self.embedder_spec: str | None = manifest["embedder"]["spec"]
@@ -202,6 +230,7 @@ class Explorer:
         self._queries: Cache[NDArray[np.float32]] = Cache(MAX_CACHED_QUERIES, lambda _: 1)
         self._codes: Cache[Code] = Cache(MAX_CACHED_QUERIES, lambda _: 1)
         self._products: Cache[NDArray[np.float32]] = Cache(MAX_CACHED_BYTES, lambda array: array.nbytes)
+        self._alike: Cache[Groups] = Cache(MAX_CACHED_FORESTS, lambda _: 1)
 
     @classmethod
     def load(cls, collection: Path) -> Explorer:
@@ -252,36 +281,108 @@ class Explorer:
             raise NotFoundError(what, remedy=f"Here are: {', '.join(self.saes)}.")
         return self.saes[name]
 
+    def start(
+        self, text: str = "", like: Sequence[int] = (), unlike: Sequence[int] = ()
+    ) -> NDArray[np.float32]:
+        """The unit query (D,) of a text, documents it shall be like, and documents it shall be unlike.
+
+        All count alike. `EmbedderNotReady` only if there is a text; `CancelledQuery` if no direction is left.
+        """
+        wanted = [self.embed(text)] if text else []
+        wanted += [self.vector(position) for position in like]
+        if len(wanted) == 1 and not unlike:
+            return wanted[0]
+        summed_D = np.zeros(self.width)
+        for x_D in wanted:
+            summed_D += x_D
+        for position in unlike:
+            summed_D -= self.vector(position)
+        return steer.unit(summed_D, len(wanted) + len(unlike))
+
     def search(
         self,
         sae: str,
         x_D: NDArray[np.float32],
-        strengths: Mapping[int, float],
+        moves: Moves = NO_MOVES,
         *,
-        allowed: NDArray[np.bool_] | None = None,
+        filters: Filters = NO_FILTERS,
+        required: Iterable[int] = (),
+        excluded: Iterable[int] = (),
+        keywords: NDArray[np.int64] | None = None,
+        weight: float = 0.0,
+        diverse: bool = False,
         offset: int = 0,
         limit: int = 10,
     ) -> SearchAnswer:
-        """Rank all documents against the steered query.
+        """Rank all documents against the query x_D (D,), steered by `moves`.
 
-        `strengths` sets activations by latent; empty, or equal to the query's own, gives exactly the plain
-        semantic ranking. `allowed` (M,) filters documents. Hits are those from `offset`, at most `limit`.
+        Without moves this is plain semantic ranking, ids and scores. Only documents that pass the filters,
+        have all `required` features and none of those `excluded`, by stored activation, are ranked.
+        `keywords` are documents by rank among words, which count `weight` (0..1) in a reciprocal rank fusion.
+        `diverse` leaves one document of each feature family. Hits are those from `offset`, at most `limit`.
+        `CancelledQuery` if the moves leave no direction.
         """
         space, code = self.get_sae(sae), self.code(sae, x_D)
-        deltas = steer.changes(strengths, code.own)
-        steered_D, length = steer.move(x_D, deltas, space.sae.directions_ND)
-        base_M = self._product(x_D.tobytes(), x_D)
-        scores_M = steer.combine(base_M, lambda latent: self._column(space, latent), deltas, length)
-        hits = top(scores_M, offset + limit, allowed)
-        hits = Hits(hits.positions[offset:], hits.scores[offset:])
-        return SearchAnswer(
-            hits=hits,
-            total=self.n_documents if allowed is None else int(np.count_nonzero(allowed)),
-            steered_x_D=steered_D,
-            cosine=float(x_D @ steered_D) if deltas else 1.0,
-            explained=code.explained,
-            baseline_ranks=self._baseline_ranks(base_M, x_D, hits, allowed) if deltas else None,
+        edit = make_edit(x_D, moves, code.own, space.sae.directions_ND, partial(refine, space.sae, x_D))
+        required, excluded = frozenset(required), frozenset(excluded)
+        asked = _Asked(filters, _fusion(keywords, weight), self._groups(space) if diverse else None)
+        n = max(DEPTH, offset + limit)
+        if not (edit.deltas or required or excluded):
+            plain = self._first(space, edit, asked, n)
+            return _answer(plain, edit, code.explained, offset, limit)
+        steered = self._first(space, edit, asked, n, required, excluded)
+        still = Edit({}, x_D, 1.0, 1.0)
+        baseline = self._first(space, still, asked, DEPTH)
+        answer = _answer(steered, edit, code.explained, offset, limit)
+        shown = Hits(baseline.hits.positions[:limit], baseline.hits.scores[:limit])
+        moved_ranks = _places_in(steered.hits.positions[:DEPTH], shown.positions, DEPTH)
+        if (places := self._places(space, filters, required, excluded)) is not None:
+            moved_ranks[~np.isin(shown.positions, places)] = -1
+        return replace(
+            answer,
+            baseline_ranks=_places_in(baseline.hits.positions, answer.hits.positions, -1),
+            baseline=shown,
+            moved_ranks=moved_ranks,
+            pool=Hits(steered.hits.positions[:N_POOL], steered.hits.scores[:N_POOL]),
         )
+
+    def _first(  # noqa: PLR0917
+        self,
+        space: FeatureSet,
+        edit: Edit,
+        asked: _Asked,
+        n: int,
+        required: frozenset[int] = frozenset(),
+        excluded: frozenset[int] = frozenset(),
+    ) -> Ordered:
+        """The first `n` documents for a steered query."""
+        scores_M = self._product(edit.steered_D.tobytes(), edit.steered_D)
+        places = self._places(space, asked.filters, required, excluded)
+        ranking = Ranking(scores_M, lambda positions: scores_M[positions], places=places)
+        return first(ranking, n, fusion=asked.fusion, groups=asked.groups)
+
+    def _places(
+        self, space: FeatureSet, filters: Filters, required: frozenset[int], excluded: frozenset[int]
+    ) -> NDArray[np.int64] | None:
+        """Rising positions of the documents that may be found; None stands for all."""
+        allowed = self.metadata.allowed(filters)
+        if allowed is None and not required and not excluded:
+            return None
+        passes = np.ones(self.n_documents, dtype=np.bool_) if allowed is None else allowed.copy()
+        for latent in required:
+            has = np.zeros(self.n_documents, dtype=np.bool_)
+            has[space.codes.of_latent(latent)[0]] = True
+            passes &= has
+        for latent in excluded:
+            passes[space.codes.of_latent(latent)[0]] = False
+        return np.flatnonzero(passes)
+
+    def _groups(self, space: FeatureSet) -> Groups:
+        """The family of each document's strongest feature that has one."""
+        if (known := self._alike.get(space.name)) is None:
+            known = Groups(space.family_of_documents())
+            self._alike.put(space.name, known)
+        return known
 
     def knows(self, sae: str, text: str, latents: Iterable[int]) -> bool:
         """Whether a steered search of this text would only add up products that are already known."""
@@ -316,21 +417,6 @@ class Explorer:
         self._codes.put(key, code)
         return code
 
-    def _baseline_ranks(
-        self,
-        base_M: NDArray[np.float32],
-        x_D: NDArray[np.float32],
-        hits: Hits,
-        allowed: NDArray[np.bool_] | None,
-    ) -> NDArray[np.int64]:
-        if allowed is not None:
-            return _ranks(base_M, np.sort(base_M[allowed]), hits.positions, allowed)
-        key = ("sorted", x_D.tobytes())
-        if (sorted_M := self._products.get(key)) is None:
-            sorted_M = np.sort(base_M)
-            self._products.put(key, sorted_M)
-        return _ranks(base_M, sorted_M, hits.positions, None)
-
     def _column(self, space: FeatureSet, latent: int) -> NDArray[np.float32]:
         return self._product((space.name, latent), space.sae.directions_ND[latent])
 
@@ -341,23 +427,51 @@ class Explorer:
         return known
 
 
-def _ranks(
-    scores_M: NDArray[np.float32],
-    sorted_M: NDArray[np.float32],
-    positions: NDArray[np.int64],
-    allowed: NDArray[np.bool_] | None,
-) -> NDArray[np.int64]:
-    """Rank (from 0) of documents by score, ties by position, among those allowed.
+@dataclass(frozen=True)
+class _Asked:
+    """What a search and its baseline have in common."""
 
-    `sorted_M` holds the scores of those allowed, smallest first.
-    """
-    scores = scores_M[positions]
-    first, last = (np.searchsorted(sorted_M, scores, side) for side in ("left", "right"))
-    ranks = len(sorted_M) - last
-    for at in np.flatnonzero(last - first > 1):
-        equal = scores_M[: positions[at]] == scores[at]
-        ranks[at] += np.count_nonzero(equal if allowed is None else equal & allowed[: positions[at]])
-    return ranks
+    filters: Filters
+    fusion: Fusion | None
+    groups: Groups | None
+
+
+def _load_metadata(folder: Path) -> Metadata:
+    arrays = artifact.load_arrays(folder)
+    return Metadata(
+        years_M=arrays["years"],
+        venue_codes_M=arrays["venue_codes"],
+        citations_M=arrays["citations"],
+        category_ptr=arrays["category_ptr"],
+        category_codes=arrays["category_codes"],
+        venues=artifact.load_json(folder / "venues.json"),
+        categories=artifact.load_json(folder / "categories.json"),
+    )
+
+
+def _fusion(keywords: NDArray[np.int64] | None, weight: float) -> Fusion | None:
+    return None if keywords is None or weight == 0 else Fusion(np.asarray(keywords, dtype=np.int64), weight)
+
+
+def _answer(ordered: Ordered, edit: Edit, explained: float, offset: int, limit: int) -> SearchAnswer:
+    """The page of a ranking; nothing about its baseline."""
+    page = slice(offset, offset + limit)
+    hits, fused = ordered.hits, ordered.fused
+    best = hits.scores if fused is None else fused
+    return SearchAnswer(
+        hits=Hits(hits.positions[page], hits.scores[page]),
+        fused=None if fused is None else fused[page],
+        best=float(best[0]) if len(best) else 0.0,
+        total=ordered.total,
+        edit=edit,
+        explained=explained,
+    )
+
+
+def _places_in(ranked: NDArray[np.int64], positions: NDArray[np.int64], absent: int) -> NDArray[np.int64]:
+    """The rank of each of `positions` among those `ranked`, from 0; `absent` where it is not there."""
+    rank_of = {position: rank for rank, position in enumerate(ranked.tolist())}
+    return np.array([rank_of.get(position, absent) for position in positions.tolist()], dtype=np.int64)
 
 
 def _not_ready(state: str, problem: str) -> EmbedderNotReady:

@@ -102,21 +102,33 @@ class VectorIndex:
 
 
 def top(scores: NDArray[np.float32], n: int, allowed: NDArray[np.bool_] | None = None) -> Hits:
-    """The `n` best of `scores`, exactly; ties by position.
+    """The `n` best of `scores`, exactly; ties by position."""
+    places = None if allowed is None else np.flatnonzero(allowed)
+    scores = scores if places is None else scores[places]
+    candidates = highest(scores, min(n, len(scores)))
+    best = candidates[np.lexsort((candidates, -scores[candidates]))[:n]]
+    positions = best if places is None else places[best]
+    return Hits(positions.astype(np.int64), scores[best])
 
-    A threshold taken from a sample leaves few candidates; if it leaves too few, all are candidates.
+
+def highest(scores: NDArray[np.float32], n: int, slack: float = 0.0) -> NDArray[np.int64]:
+    """Where scores are at most `slack` below the n-th highest; rising. At least `n` places, n <= len(scores).
+
+    A threshold taken from a sample leaves few to choose from; if it leaves too few, all are looked at.
     """
-    if allowed is not None:
-        places = np.flatnonzero(allowed)
-        scores = scores[places]
+    if n <= 0:
+        return np.empty(0, dtype=np.int64)
     sample = scores[::SAMPLE_STRIDE]
     rank = 2 * n // SAMPLE_STRIDE + 4
-    candidates = None
     if rank < len(sample):
-        threshold = np.partition(sample, len(sample) - rank)[len(sample) - rank]
-        candidates = np.flatnonzero(scores >= threshold)
-    if candidates is None or len(candidates) < n:
-        candidates = np.arange(len(scores))
-    best = candidates[np.lexsort((candidates, -scores[candidates]))[:n]]
-    positions = best if allowed is None else places[best]
-    return Hits(positions.astype(np.int64), scores[best])
+        threshold = _nth(sample, rank)
+        found = np.flatnonzero(scores >= threshold)
+        if len(found) >= n:
+            lowest = _nth(scores[found], n) - np.float32(slack)
+            return found[scores[found] >= lowest] if lowest >= threshold else np.flatnonzero(scores >= lowest)
+    return np.flatnonzero(scores >= _nth(scores, n) - np.float32(slack))
+
+
+def _nth(scores: NDArray[np.float32], n: int) -> np.float32:
+    nth: np.float32 = np.partition(scores, len(scores) - n)[len(scores) - n]
+    return nth

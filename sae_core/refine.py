@@ -14,10 +14,11 @@ aim: arXiv 2408.00657, section 5, which takes gradient steps on the latents thro
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from sae_core.steer import Refined
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,15 +31,6 @@ if TYPE_CHECKING:
 STEPS = 3  # more lower the error by less than a hundredth of itself, and turn the query further
 DAMPING = 0.3  # of a step, as a multiple of the identity; with less the query turns further for no gain
 BELOW = 0.9  # of the weakest active feature: where one that came unasked is pushed below
-
-
-@dataclass(frozen=True)
-class Refined:
-    """Coefficients of decoder directions, and how far re-encoding is from what was wanted."""
-
-    deltas: dict[int, float]
-    before: float  # normalised squared error with the coefficients as they were given
-    after: float  # with these; never larger
 
 
 def refine(

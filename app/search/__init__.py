@@ -17,6 +17,8 @@ from app.search.asking import Search, direction, plan
 from app.views import ResultRow, SearchView
 from sae_core.errors import EmbedderNotReady
 from sae_core.explorer import SearchAnswer
+from sae_core.filters import Filters
+from sae_core.steer import CancelledQuery, Moves
 
 __all__ = ["Search", "is_search", "plan", "router", "search"]
 
@@ -69,16 +71,15 @@ def answer(asked: Search, began: float) -> SearchView:
         return _view(asked, None, began, message=message if query.strengths else None)
     explorer = asked.collection.explorer
     moves = asked.moves if asked.code else {}
-    allowed = asked.collection.allowed(query.year_min, query.year_max, query.venues)
+    filters = Filters(query.year_min, query.year_max, query.venues)
     offset = (query.page - 1) * results.PAGE_SIZE
-    found = explorer.search(
-        asked.sae.name, x_D, moves, allowed=allowed, offset=offset, limit=results.PAGE_SIZE
-    )
-    best = found
-    if offset and len(found.hits.scores):
-        best = explorer.search(asked.sae.name, x_D, moves, allowed=allowed, offset=0, limit=1)
-    top_score = float(best.hits.scores[0]) if len(best.hits.scores) else 1.0
-    rows = results.rows(asked, found, top_score)
+    try:
+        found = explorer.search(
+            asked.sae.name, x_D, Moves(moves), filters=filters, offset=offset, limit=results.PAGE_SIZE
+        )
+    except CancelledQuery as error:
+        return _view(asked, None, began, message=str(error))
+    rows = results.rows(asked, found)
     return _view(asked, found, began, message=results.message(asked, found), rows=rows)
 
 
@@ -104,7 +105,7 @@ def _view(
         moves=[panel.move(asked, latent, value) for latent, value in asked.moves.items()],
         found=panel.found(asked) if asked.wants("found") or asked.wants("panel") else [],
         find=query.find,
-        cosine=1.0 if found is None else found.cosine,
+        cosine=1.0 if found is None else found.edit.cosine,
         explained=None if found is None or asked.code is None else found.explained,
         results=rows or [],
         page=None

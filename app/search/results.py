@@ -17,7 +17,7 @@ N_SHARED = 4
 def message(asked: Search, found: SearchAnswer) -> str | None:
     query = asked.query
     if found.total == 0:
-        known = set(asked.collection.explorer.venues)
+        known = set(asked.collection.explorer.metadata.venues)
         unknown = [venue for venue in query.venues if venue not in known]
         if unknown:
             return f'No document here has the venue "{unknown[0]}". Clear it, or choose another.'
@@ -30,7 +30,7 @@ def message(asked: Search, found: SearchAnswer) -> str | None:
     return None
 
 
-def rows(asked: Search, found: SearchAnswer, top_score: float) -> list[ResultRow]:
+def rows(asked: Search, found: SearchAnswer) -> list[ResultRow]:
     sae, first = asked.sae, (asked.query.page - 1) * PAGE_SIZE
     positions = found.hits.positions.tolist()
     scores = found.hits.scores.tolist()
@@ -41,9 +41,9 @@ def rows(asked: Search, found: SearchAnswer, top_score: float) -> list[ResultRow
             rank=first + at + 1,
             document=card,
             score=scores[at],
-            bar=min(1.0, max(0.0, scores[at] / top_score)) if top_score > 0 else 0.0,
+            bar=min(1.0, max(0.0, scores[at] / found.best)) if found.best > 0 else 0.0,
             shared=_shared(sae, steered, card.position),
-            moved=None if ranks is None else ranks[at] - (first + at),
+            moved=None if ranks is None or ranks[at] < 0 else ranks[at] - (first + at),
         )
         for at, card in enumerate(asked.collection.cards(positions, sae))
     ]

@@ -71,24 +71,6 @@ class Outcome(NamedTuple):
     gain: float  # of the words of the moved feature's label in the results, mean BM25
 
 
-def strength_for(b: float, cosine: float) -> float | None:
-    """The a > 0 with cos(q, q + a d) = `cosine` for unit q and d with q . d = b; None if none has it.
-
-    cos = (1 + a b) / sqrt(1 + 2 a b + a^2), which is 1 / sqrt(1 + a^2) where d is orthogonal to q, and falls
-    towards b: a cosine below b cannot be reached.
-    """
-    if not b < cosine < 1:
-        return None
-    rest = 1 - cosine * cosine
-    square = b * b - cosine * cosine
-    if abs(square) < 1e-12:  # noqa: PLR2004 (b = -cosine: the quadratic is linear)
-        return -1 / (2 * b)
-    roots = math.sqrt(rest * rest * b * b - square * rest)
-    candidates = [(-b * rest + sign * roots) / square for sign in (-1, 1)]
-    fitting = [a for a in candidates if a > 0 and (1 + a * b) > 0]
-    return min(fitting) if fitting else None
-
-
 def check_geometry(
     x_QD: NDArray[np.float32], directions_ND: NDArray[np.float32], seed: int = 0
 ) -> dict[str, float]:
@@ -200,7 +182,7 @@ def _allowed(trial: Trial, named: Named, library: Library) -> NDArray[np.bool_]:
 
 def turned(trial: Trial, cosine: float) -> NDArray[np.float32]:
     """The trial's query, moved along its direction until the cosine with what it was is `cosine`."""
-    a = strength_for(float(trial.x_D @ trial.direction_D), cosine)
+    a = steer.strength_for(float(trial.x_D @ trial.direction_D), cosine)
     if a is None:
         raise ValueError(f"a cosine of {cosine} cannot be reached along this direction")
     steered_D, _ = steer.move(trial.x_D, {0: a}, trial.direction_D[None])
@@ -209,4 +191,4 @@ def turned(trial: Trial, cosine: float) -> NDArray[np.float32]:
 
 def can_turn(trial: Trial, direction_D: NDArray[np.float32], cosine: float) -> bool:
     """Whether the query reaches this cosine along another direction."""
-    return strength_for(float(trial.x_D @ direction_D), cosine) is not None
+    return steer.strength_for(float(trial.x_D @ direction_D), cosine) is not None

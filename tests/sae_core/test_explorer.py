@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from sae_core.errors import EmbedderNotReady, NotFoundError
-from sae_core.explorer import Explorer, FeatureSet
+from sae_core.explorer import DEPTH, Explorer, FeatureSet
+from sae_core.filters import Filters
+from sae_core.steer import Moves
 from tests import planted as truth
 
 
@@ -55,11 +57,11 @@ def test_unsteered_search_is_plain_semantic_search(planted: Explorer, space: Fea
     plain = planted.index.vectors() @ x_D
     expected = np.argsort(-plain, kind="stable")[:10]
     for strengths in ({}, untouched):
-        answer = planted.search(space.name, x_D, strengths)
+        answer = planted.search(space.name, x_D, Moves(strengths))
         np.testing.assert_array_equal(answer.hits.positions, planted.index.search(x_D, 10).positions)
         np.testing.assert_array_equal(answer.hits.scores, planted.index.search(x_D, 10).scores)
         np.testing.assert_allclose(answer.hits.scores, plain[expected], atol=1e-6)
-        assert answer.cosine == 1
+        assert answer.edit.cosine == 1
         assert answer.baseline_ranks is None
 
 
@@ -71,7 +73,7 @@ def test_more_of_a_topic_brings_its_documents_and_less_removes_them(
     fires = {int(i) for i in space.codes.of_latent(latent_of[topic])[0]}
 
     def share(strength: float) -> float:
-        hits = planted.search(space.name, x_D, {latent_of[topic]: strength}, limit=40).hits
+        hits = planted.search(space.name, x_D, Moves({latent_of[topic]: strength}), limit=40).hits
         return float(np.mean([int(position) in fires for position in hits.positions]))
 
     assert share(-1.0) < 0.1 < share(2.0)
@@ -82,23 +84,25 @@ def test_a_steered_score_is_the_cosine_with_the_steered_vector_and_ranks_are_tho
     planted: Explorer, space: FeatureSet
 ) -> None:
     x_D = planted.embed(truth.WORDS[5])
-    allowed = planted.years > 2010
-    answer = planted.search(space.name, x_D, {1: 0.7, 2: -0.4}, allowed=allowed, offset=5, limit=20)
+    filters, moves = Filters(year_min=2011), Moves({1: 0.7, 2: -0.4})
+    answer = planted.search(space.name, x_D, moves, filters=filters, offset=5, limit=20)
     vectors = planted.index.vectors()[answer.hits.positions]
-    np.testing.assert_allclose(answer.hits.scores, vectors @ answer.steered_x_D, atol=1e-5)
+    np.testing.assert_allclose(answer.hits.scores, vectors @ answer.edit.steered_D, atol=1e-6)
+    allowed = planted.metadata.years_M > 2010
     assert allowed[answer.hits.positions].all()
     assert answer.total == int(allowed.sum())
-    before = planted.search(space.name, x_D, {}, allowed=allowed, limit=planted.n_documents).hits.positions
+    before = planted.search(space.name, x_D, filters=filters, limit=planted.n_documents).hits.positions
     places = {int(position): rank for rank, position in enumerate(before)}
     assert answer.baseline_ranks is not None
-    assert answer.baseline_ranks.tolist() == [places[int(i)] for i in answer.hits.positions]
+    ranks = [places[int(position)] for position in answer.hits.positions]
+    assert answer.baseline_ranks.tolist() == [rank if rank < DEPTH else -1 for rank in ranks]
 
 
 def test_pages_of_a_ranking_fit_together(planted: Explorer, space: FeatureSet) -> None:
     x_D = planted.embed(truth.WORDS[9])
 
     def positions(offset: int, limit: int) -> np.ndarray:
-        return planted.search(space.name, x_D, {4: 0.3}, offset=offset, limit=limit).hits.positions
+        return planted.search(space.name, x_D, Moves({4: 0.3}), offset=offset, limit=limit).hits.positions
 
     whole = positions(0, 30)
     parts = [positions(offset, 10) for offset in (0, 10, 20)]

@@ -6,8 +6,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from sae_core.claims import trials
 from sae_core.labels import Evidence, Label
@@ -44,24 +42,6 @@ def library(named: trials.Named) -> trials.Library:
     noise_MD = 0.3 * rng.standard_normal((N_DOCUMENTS, WIDTH))
     x_MD = unit(named.directions_ND[np.arange(N_DOCUMENTS) % N_TOPICS] + noise_MD)
     return trials.Library(x_MD, np.arange(N_DOCUMENTS), TopicPredictor())
-
-
-@given(st.floats(-0.9, 0.9), st.floats(0.05, 0.99))
-def test_the_strength_reaches_the_cosine_or_none_does(b: float, cosine: float) -> None:
-    a = trials.strength_for(b, cosine)
-    if a is None:
-        assert b >= cosine
-        return
-    assert a > 0
-    assert (1 + a * b) / np.sqrt(1 + 2 * a * b + a * a) == pytest.approx(cosine, abs=1e-6)
-
-
-def test_across_a_query_the_cosine_is_that_of_the_paper() -> None:
-    for a in (0.1, 0.5, 1.0, 3.0):
-        assert trials.strength_for(0.0, 1 / np.sqrt(1 + a * a)) == pytest.approx(a)
-    assert trials.strength_for(0.5, 0.4) is None
-    assert trials.strength_for(-0.4, 0.4) == pytest.approx(1 / 0.8)
-    assert trials.strength_for(0.0, 1.0) is None
 
 
 def test_geometry_is_checked_against_the_steering_of_searches(
