@@ -13,7 +13,7 @@ ROOT = Path(__file__).parent.parent
 # A room of sae_core may import from the lines above its own, never from its own line or below.
 LAYERS = (
     "errors intervals",
-    "files cache rows topk",
+    "files cache patience rows topk",
     "corpus embed filters index sae sparse steer recipe ranks checkpoint",
     "codes metrics powerlaw ranking refine sources variants",
     "contrast explain features feedback splitting train",
