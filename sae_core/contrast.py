@@ -152,7 +152,8 @@ class _Hypergeometric:
 
     def _choose(self, n: NDArray[np.int64], k: NDArray[np.int64]) -> NDArray[np.float64]:
         table = self._log_factorial
-        return table[n] - table[k] - table[n - k]
+        chosen: NDArray[np.float64] = table[n] - table[k] - table[n - k]
+        return chosen
 
     def log_pmf(self, k: NDArray[np.int64], rows: NDArray[np.int64] | None = None) -> NDArray[np.float64]:
         """Of k in A; `rows` names the feature of each where there are several per feature."""
@@ -191,4 +192,4 @@ class _Hypergeometric:
         rows = np.repeat(np.arange(len(begin)), length)
         within = np.arange(len(rows)) - np.repeat(np.cumsum(length) - length, length)
         terms = np.exp(self.log_pmf(begin[rows] + step * within, rows))
-        return np.bincount(rows, weights=terms, minlength=len(begin))
+        return np.asarray(np.bincount(rows, weights=terms, minlength=len(begin)), dtype=np.float64)

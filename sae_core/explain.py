@@ -24,9 +24,11 @@ if TYPE_CHECKING:
 
     from sae_core.index import VectorIndex
     from sae_core.sae import SAE
-    from sae_core.steer import Edit
+    from sae_core.steer import Edit, Moves
 
 N_COMPARED = 20  # best documents with and without what the features leave out
+N_PREVIEWED = 200  # first documents whose movement is foretold
+N_BELOW = 60  # documents that stand for those after them
 
 
 @dataclass(frozen=True)
@@ -114,31 +116,77 @@ def _differences(a: list[Part], b: list[Part]) -> list[Part]:
 
 
 def preview(
-    pool_PD: NDArray[np.float32],
-    scores_P: NDArray[np.float32],
+    vectors_MD: NDArray[np.float32],
+    ranked: NDArray[np.int64],
+    steps: Sequence[tuple[int, float]],
+    *,
+    x_D: NDArray[np.float32],
+    moves: Moves,
     edit: Edit,
     directions_ND: NDArray[np.float32],
-    steps: Sequence[tuple[int, float]],
 ) -> NDArray[np.int64]:
-    """How many places each of P documents would rise (+) or fall (-) among themselves, (steps, P).
+    """How many places each of the first P = 200 documents would rise (+) or fall (-), (steps, P).
 
-    A step is a latent and what is added to its strength. `pool_PD` are the first results and `scores_P`
-    their scores. The steered query before it is normalised is linear in the strengths, so the new order
-    follows from the old scores and one product of P x D x steps numbers.
+    A step is a latent and what is added to its strength. `ranked` are the best documents of the query x_D
+    steered by `edit`, best first: the more there are beyond the first 200, the better is known how far a
+    document falls. Of those beyond, 60 stand for all, each for as many as lie around it. What is ignored and
+    what cosine is kept, stays so; refinement is not foretold. The query before it is normalised is linear in
+    the strengths, so one product of 260 x D x steps numbers tells all new scores.
     """
-    latents = [latent for latent, _ in steps]
-    sizes = np.array([step for _, step in steps], dtype=np.float32) * np.float32(edit.scale)
-    along_PS = pool_PD @ directions_ND[latents].T
-    moved_SP = (np.float32(edit.length) * scores_P)[:, None] + along_PS * sizes
-    return _places(-scores_P[None]) - _places(-moved_SP.T)
+    pool, below, weights_R = _representatives(len(ranked))
+    rows_RD = vectors_MD[ranked[np.concatenate((pool, below))]]
+    change_D = (edit.length * edit.steered_D.astype(np.float64) - x_D) / edit.scale
+    steps_SD = np.concatenate((np.zeros((1, len(x_D))), _steps(steps, moves, directions_ND)))
+    scales_S = _scales(x_D.astype(np.float64), change_D + steps_SD, moves.keep)
+    queries_SD = (x_D + scales_S[:, None] * (change_D + steps_SD)).astype(np.float32)
+    places_SP = _places(queries_SD @ rows_RD.T, weights_R)[:, : len(pool)]
+    return np.asarray(places_SP[0] - places_SP[1:])
 
 
-def _places(keys_SP: NDArray[np.float32]) -> NDArray[np.int64]:
-    """The rank of every entry in its row, smallest first; ties by position."""
-    order_SP = np.argsort(keys_SP, axis=1, kind="stable")
-    places_SP = np.empty_like(order_SP)
-    np.put_along_axis(places_SP, order_SP, np.arange(keys_SP.shape[1])[None], axis=1)
-    return places_SP
+def _representatives(n: int) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Of n ranks those that are followed, those that stand for the ranks below, and how many each stands for.
+
+    Below, equal ratios of ranks are equally many: most documents that fall, fall not far.
+    """
+    pool = np.arange(min(n, N_PREVIEWED))
+    edges = np.unique(np.geomspace(max(len(pool), 1), max(n, 1), N_BELOW + 1).astype(np.int64))
+    below = (edges[:-1] + edges[1:] - 1) // 2
+    return pool, below, np.concatenate((np.ones_like(pool), np.diff(edges)))
+
+
+def _steps(
+    steps: Sequence[tuple[int, float]], moves: Moves, directions_ND: NDArray[np.float32]
+) -> NDArray[np.float64]:
+    """What each step adds to the query, (steps, D): nothing along ignored directions."""
+    sizes_S = np.array([step for _, step in steps], dtype=np.float64)
+    steps_SD = sizes_S[:, None] * directions_ND[[latent for latent, _ in steps]]
+    if moves.ignored:
+        ignored_ID = directions_ND[sorted(moves.ignored)].astype(np.float64)
+        steps_SD -= np.linalg.lstsq(ignored_ID.T, steps_SD.T, rcond=steer.SAME)[0].T @ ignored_ID
+    return steps_SD
+
+
+def _scales(
+    x_D: NDArray[np.float64], change_SD: NDArray[np.float64], keep: float | None
+) -> NDArray[np.float64]:
+    """By how much each change is shortened, so that the query keeps its cosine."""
+    scales_S = np.ones(len(change_SD))
+    if keep is None:
+        return scales_S
+    sizes_S = np.linalg.norm(change_SD, axis=1)
+    for at in np.flatnonzero(sizes_S > 0):
+        reach = steer.strength_for(float(change_SD[at] @ x_D / sizes_S[at]), keep)
+        scales_S[at] = 1.0 if reach is None else min(1.0, reach / sizes_S[at])
+    return scales_S
+
+
+def _places(scores_SR: NDArray[np.float32], weights_R: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The place of every document in each row, highest score first: what stands before it, by weight."""
+    order_SR = np.argsort(-scores_SR, axis=1, kind="stable")
+    weights_SR = weights_R[order_SR]
+    places_SR = np.empty_like(order_SR)
+    np.put_along_axis(places_SR, order_SR, np.cumsum(weights_SR, axis=1) - weights_SR, axis=1)
+    return places_SR
 
 
 @dataclass(frozen=True)

@@ -14,13 +14,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sae_core import artifact, steer
+from sae_core import artifact, explain, feedback, steer
 from sae_core.cache import Cache
 from sae_core.codes import Codes
 from sae_core.embed import Embedder, load_embedder
 from sae_core.errors import EmbedderNotReady, EmbeddingError, NotFoundError
+from sae_core.explain import Faithfulness, Why
 from sae_core.families import Coactivation, Family, FamilyConfig, Forest, grow, load_coactivation
 from sae_core.features import FeatureTable
+from sae_core.feedback import Marked, Proposal, Sliders
 from sae_core.filters import Filters, Metadata
 from sae_core.index import Hits, VectorIndex
 from sae_core.labels import Label
@@ -41,7 +43,6 @@ MAX_CACHED_FORESTS = 16
 MAX_LOOKUPS = 2_000_000  # in the co-activation, for the nulls of a forest: some tenths of a second
 MAX_QUICK_DOCUMENTS = 200_000  # whose sums take less time than waking a thread
 DEPTH = 1000  # documents of a ranking within which movements are followed
-N_POOL = 200  # documents for which movements are foretold
 TYPICAL_LOG_DENSITY = (
     -2.0
 )  # one document in a hundred: common enough to be useful, rare enough to say something
@@ -63,12 +64,12 @@ class SearchAnswer:
     best: float  # the score of the first document; fused where there are fused ones; 0 without documents
     total: int  # documents that can be found on some page
     edit: Edit
+    pool: Hits  # the first `DEPTH` of this ranking
     explained: float  # share of the query's centred squared norm that its features explain
     baseline_ranks: NDArray[np.int64] | None = None  # of each hit, from 0; -1: not among its first `DEPTH`
     baseline: Hits | None = None  # its first `limit`
     moved_ranks: NDArray[np.int64] | None = None  # of each of these in this ranking; -1: filtered out,
     # `DEPTH`: not among the first `DEPTH`
-    pool: Hits | None = None  # the first `N_POOL` of this ranking
 
 
 @dataclass(frozen=True)
@@ -111,6 +112,12 @@ class FeatureSet:
         low_N = np.array([label.score.auc.low if label.score else 0.5 for label in self.labels])
         trust_N = np.maximum(2 * low_N - 1, 0)
         return np.where(n_N > 0, 0.7 * trust_N + 0.3 * useful_N, 0).astype(np.float32)
+
+    @cached_property
+    def named_N(self) -> NDArray[np.bool_]:
+        """Features that fire and have a label."""
+        named = [label.source != "none" and bool(label.text) for label in self.labels]
+        return np.array(named, dtype=np.bool_) & (np.asarray(self.features.n_documents_N) > 0)
 
     @property
     def families(self) -> list[Family]:
@@ -231,6 +238,7 @@ class Explorer:
         self._codes: Cache[Code] = Cache(MAX_CACHED_QUERIES, lambda _: 1)
         self._products: Cache[NDArray[np.float32]] = Cache(MAX_CACHED_BYTES, lambda array: array.nbytes)
         self._alike: Cache[Groups] = Cache(MAX_CACHED_FORESTS, lambda _: 1)
+        self._faithful: Cache[Faithfulness] = Cache(MAX_CACHED_QUERIES, lambda _: 1)
 
     @classmethod
     def load(cls, collection: Path) -> Explorer:
@@ -343,7 +351,6 @@ class Explorer:
             baseline_ranks=_places_in(baseline.hits.positions, answer.hits.positions, -1),
             baseline=shown,
             moved_ranks=moved_ranks,
-            pool=Hits(steered.hits.positions[:N_POOL], steered.hits.scores[:N_POOL]),
         )
 
     def _first(  # noqa: PLR0917
@@ -383,6 +390,62 @@ class Explorer:
             known = Groups(space.family_of_documents())
             self._alike.put(space.name, known)
         return known
+
+    # --- what a search means ------------------------------------------------------------------
+
+    def why(self, sae: str, position: int, edit: Edit) -> Why:
+        """The score of one document under a steered query, as a sum of its features."""
+        space = self.get_sae(sae)
+        return explain.why(self.vector(position), *space.codes.of_document(position), edit, space.sae)
+
+    def preview(
+        self,
+        sae: str,
+        x_D: NDArray[np.float32],
+        moves: Moves,
+        answer: SearchAnswer,
+        steps: Sequence[tuple[int, float]],
+    ) -> NDArray[np.int64]:
+        """How many places the first 200 of an answer would rise or fall with each step of a strength.
+
+        (steps, at most 200); a step is a latent and what is added to its strength. A millisecond for 64.
+        """
+        return explain.preview(
+            self.index.vectors(),
+            answer.pool.positions,
+            steps,
+            x_D=x_D,
+            moves=moves,
+            edit=answer.edit,
+            directions_ND=self.get_sae(sae).sae.directions_ND,
+        )
+
+    def faithfulness(self, sae: str, x_D: NDArray[np.float32]) -> Faithfulness:
+        """How much of a vector its features speak for; cached, at first two scans of the index."""
+        key = (sae, x_D.tobytes())
+        if (known := self._faithful.get(key)) is None:
+            known = explain.faithfulness(self.index, self.get_sae(sae).sae, x_D)
+            self._faithful.put(key, known)
+        return known
+
+    def propose(
+        self,
+        sae: str,
+        x_D: NDArray[np.float32],
+        moves: Moves,
+        marked: Marked,
+    ) -> list[Proposal]:
+        """At most five moves that bring what is marked up nearer, and take what is marked down away.
+
+        Features that are ignored, dead or without a name are not proposed. `SaefariError` without marks.
+        """
+        space, own = self.get_sae(sae), self.code(sae, x_D).own
+        edit = make_edit(x_D, replace(moves, refine=False), own, space.sae.directions_ND)
+        stands = {latent: own.get(latent, 0.0) + delta / edit.scale for latent, delta in edit.deltas.items()}
+        usable_N = space.named_N.copy()
+        usable_N[sorted(moves.ignored)] = False
+        sliders = Sliders(edit.steered_D, {**own, **stands}, usable_N, space.features.quantiles_NQ[:, -1])
+        return feedback.propose(space.sae, space.codes, self.index.vectors(), marked, sliders)
 
     def knows(self, sae: str, text: str, latents: Iterable[int]) -> bool:
         """Whether a steered search of this text would only add up products that are already known."""
@@ -464,6 +527,7 @@ def _answer(ordered: Ordered, edit: Edit, explained: float, offset: int, limit: 
         best=float(best[0]) if len(best) else 0.0,
         total=ordered.total,
         edit=edit,
+        pool=Hits(hits.positions[:DEPTH], hits.scores[:DEPTH]),
         explained=explained,
     )
 

@@ -11,7 +11,7 @@ the feature itself does.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -98,24 +98,25 @@ def _pursue(
     wanted_D: NDArray[np.float32],
     directions_CD: NDArray[np.float32],
     specific_C: NDArray[np.float64],
-) -> tuple[list[int], NDArray[np.float64]]:
+) -> tuple[list[int], NDArray[np.floating[Any]]]:
     """The candidates that approximate the wanted change, and how much of each."""
     chosen: list[int] = []
-    weights = np.empty(0)
-    rest_D = wanted_D.astype(np.float64)
+    weights: NDArray[np.floating[Any]] = np.empty(0)
+    target_D = wanted_D.astype(np.float64)
+    rest_D: NDArray[np.floating[Any]] = target_D
     for _ in range(min(MOST_PROPOSALS, len(directions_CD))):
         agreement = np.abs(directions_CD @ rest_D) * specific_C
         agreement[chosen] = -1
         chosen.append(int(np.argmax(agreement)))
         basis_KD = directions_CD[chosen].astype(np.float64)
-        weights = np.linalg.lstsq(basis_KD.T, wanted_D.astype(np.float64), rcond=None)[0]
-        rest_D = wanted_D - weights @ basis_KD
+        weights = np.linalg.lstsq(basis_KD.T, target_D, rcond=None)[0]
+        rest_D = target_D - weights @ basis_KD
     return chosen, weights
 
 
 def _scaled(
-    x_D: NDArray[np.float32], weights_K: NDArray[np.float64], directions_KD: NDArray[np.float32]
-) -> NDArray[np.float64]:
+    x_D: NDArray[np.float32], weights_K: NDArray[np.floating[Any]], directions_KD: NDArray[np.float32]
+) -> NDArray[np.floating[Any]]:
     """The weights, so large that the moved query keeps a cosine of `KEEP`."""
     moved_D = weights_K @ directions_KD
     length = float(np.linalg.norm(moved_D))
