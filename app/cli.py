@@ -23,8 +23,8 @@ from sae_core.errors import ArtifactError, NotFoundError, SaefariError, ToldElse
 if TYPE_CHECKING:
     from sae_core.build import Summary
     from sae_core.corpus import Corpus
+    from sae_core.endpoint import Endpoint
     from sae_core.fit import Plan
-    from sae_core.labels.endpoint import Endpoint
     from sae_core.relabel import Outcome, Relabelling
 
 
@@ -544,7 +544,7 @@ def _endpoint(
     settings: Settings, base_url: str, model: str, concurrency: int, timeout: float
 ) -> Endpoint | None:
     """Where the language model is; None if none is wanted."""
-    from sae_core.labels.endpoint import Endpoint
+    from sae_core.endpoint import Endpoint
 
     if not base_url and not model:
         return None

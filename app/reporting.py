@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 
     from app.settings import Settings
     from sae_core.claims import GridFolder
+    from sae_core.endpoint import Endpoint
     from sae_core.fit import Console
     from sae_core.grid import GridSizes
-    from sae_core.labels.endpoint import Endpoint
     from sae_core.labels.llm import LanguageModel
 
 REPORTS, GRID, PARTS = "reports", "grid", "parts"

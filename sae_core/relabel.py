@@ -23,10 +23,10 @@ import numpy as np
 
 from sae_core import artifact
 from sae_core.embed import Embedder, load_embedder
-from sae_core.errors import EmbeddingError, SaefariError
+from sae_core.endpoint import Endpoint
+from sae_core.errors import EmbeddingError, SaefariError, tidy
 from sae_core.files import explain_write_errors, write_atomic
-from sae_core.labels import Candidate, Evidence, Former, Label, tidy
-from sae_core.labels.endpoint import Endpoint
+from sae_core.labels import Candidate, Evidence, Former, Label
 from sae_core.labels.families import label_families, split_family
 from sae_core.labels.llm import (
     FAMILY,

@@ -12,8 +12,8 @@ ROOT = Path(__file__).parent.parent
 
 # A room of sae_core may import from the lines above its own, never from its own line or below.
 LAYERS = (
-    "errors intervals",
-    "files cache patience rows topk",
+    "errors intervals patience",
+    "files cache endpoint rows topk",
     "corpus embed filters index sae sparse steer recipe ranks checkpoint",
     "codes metrics powerlaw ranking refine sources variants",
     "contrast explain features feedback splitting train",

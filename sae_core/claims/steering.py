@@ -12,8 +12,8 @@ from sae_core.claims import trials
 from sae_core.claims.groups import N_LLM
 from sae_core.claims.model import OURS, Check, Claim, Measure, make_claim, measured, others
 from sae_core.dictionaries import NAMES
+from sae_core.errors import tidy
 from sae_core.intervals import difference, mean_interval, share_interval
-from sae_core.labels import tidy
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from sae_core.errors import LINE_LETTERS
 from sae_core.intervals import Interval
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-MAX_LETTERS = 120  # of a label; a longer one is cut, wherever it comes from
+MAX_LETTERS = LINE_LETTERS  # of a label; a longer one is cut, wherever it comes from
 
 
 @dataclass(frozen=True)
@@ -90,21 +90,6 @@ def left_out(labels: Iterable[Label]) -> dict[str, int]:
     """How many labels are missing, or not measured, for which reason: for people, most common first."""
     reasons = Counter(label.remark.split(":")[0] for label in labels if label.remark)
     return dict(reasons.most_common())
-
-
-def tidy(text: str, most: int = MAX_LETTERS) -> str:
-    """A text in one line: no control or direction characters, at most `most` letters, cut at a word's end.
-
-    Every label that comes from outside goes through here.
-    """
-    shown = "".join(
-        " " if c.isspace() else c for c in text if c.isspace() or unicodedata.category(c)[0] != "C"
-    )
-    shown = " ".join(shown.split())
-    if len(shown) <= most:
-        return shown
-    cut = shown[: most - 1]
-    return (cut.rsplit(" ", 1)[0] or cut).rstrip(" ,;:") + "…"
 
 
 def _score(entry: dict[str, Any]) -> Score:

@@ -7,14 +7,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Self, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from pydantic import BaseModel, Field, ValidationError
 
-from sae_core.endpoint import Client, Endpoint
-
-if TYPE_CHECKING:
-    from types import TracebackType
+from sae_core.endpoint import Client
 
 MAX_ANSWER_TOKENS = 4096
 MAX_STARTS = 2000  # braces in an answer at which an object is looked for
@@ -52,32 +49,15 @@ class _Completion(BaseModel):
     usage: Any = None
 
 
-class Conversation:
-    """Asks a language model, within one event loop; `async with` it."""
+async def ask(
+    client: Client, model: str, messages: list[dict[str, str]], read: Callable[[str], T]
+) -> Reply[T]:
+    """The answer to these messages as `read` understands it; `read` raises ValueError if it does not.
 
-    def __init__(self, endpoint: Endpoint) -> None:
-        self._model = endpoint.model
-        self._client = Client(endpoint, OPTIONS)
-
-    async def __aenter__(self) -> Self:
-        await self._client.__aenter__()
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None = None,
-        error: BaseException | None = None,
-        traceback: TracebackType | None = None,
-    ) -> None:
-        await self._client.__aexit__(kind, error, traceback)
-
-    async def ask(self, messages: list[dict[str, str]], read: Callable[[str], T]) -> Reply[T]:
-        """The answer to these messages as `read` understands it; `read` raises ValueError if it does not.
-
-        Raises what `Client.ask` does.
-        """
-        payload = {"model": self._model, "messages": messages}
-        return await self._client.ask(payload, lambda body: _understand(body, read))
+    Raises what `Client.ask` does.
+    """
+    payload = {"model": model, "messages": messages}
+    return await client.ask(payload, lambda body: _understand(body, read))
 
 
 def _understand(body: str, read: Callable[[str], T]) -> Reply[T]:

@@ -31,10 +31,11 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ValidationError, ValidationInfo, field_validator
 
 from sae_core.corpus import Document
-from sae_core.errors import AnswerError, EndpointError, SaefariError
+from sae_core.endpoint import Client, Endpoint
+from sae_core.errors import AnswerError, EndpointError, SaefariError, tidy
 from sae_core.files import explain_write_errors
-from sae_core.labels import MAX_LETTERS, tidy
-from sae_core.labels.endpoint import Client, Endpoint, find_json
+from sae_core.labels import MAX_LETTERS
+from sae_core.labels.endpoint import OPTIONS, ask, find_json
 from sae_core.labels.scores import Sample
 
 VERSION = 1  # of the lines in the cache
@@ -349,14 +350,14 @@ class LanguageModel:
                 failed = f"{len(self.failures):,} failed" if self.failures else ""
                 self.progress(self.n_asked + len(self.failures), failed)
 
-        async with Client(self.endpoint) as client, asyncio.TaskGroup() as tasks:
+        async with Client(self.endpoint, OPTIONS) as client, asyncio.TaskGroup() as tasks:
             for _ in range(min(self.endpoint.concurrency, len(todo))):
                 tasks.create_task(work(client))
 
     async def _ask_one(self, client: Client, key: str, question: Question) -> Answer | None:
         made = datetime.now(UTC).date().isoformat()
         try:
-            reply = await client.ask(question.messages, question.read)
+            reply = await ask(client, self.endpoint.model, question.messages, question.read)
             self._cache(question.prompt).add(key, reply.value.model_dump(mode="json"), made)
         except AnswerError as error:
             self.failures.append(error)

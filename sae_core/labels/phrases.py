@@ -23,7 +23,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sae_core.labels import Candidate, Evidence, Label, tidy
+from sae_core.errors import tidy
+from sae_core.labels import Candidate, Evidence, Label
 from sae_core.labels.mining import choose_vocabulary, find_phrases, shortlist
 from sae_core.labels.predictors import MeaningPredictor, WordPredictor
 from sae_core.labels.scores import N_ENTERED, Predictor, Split, auc, hold_tournament, split_documents

@@ -23,11 +23,11 @@ from app.catalog import write_catalogue
 from app.main import create_app
 from app.settings import Settings
 from sae_core import artifact
+from sae_core import endpoint as client_of_models
 from sae_core.build import BuildConfig, build
 from sae_core.corpus import Corpus
 from sae_core.explorer import Explorer, FeatureSet
 from sae_core.labels import Label
-from sae_core.labels import endpoint as client_of_models
 from sae_core.labels.predictors import embed_labels
 from tests.app.served import Planted, Run
 from tests.language_model import HANG, Call, FakeModel, Raw, completion, names, sensible, serving

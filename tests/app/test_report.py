@@ -13,12 +13,12 @@ from app import reporting
 from app.main import create_app
 from app.settings import Settings
 from sae_core import artifact
+from sae_core import endpoint as client_of_models
 from sae_core.claims import ClaimsReport
 from sae_core.claims.grids import plan_own_grid, train_own_grid
 from sae_core.claims.study import Study
 from sae_core.explorer import Explorer
 from sae_core.grid import GridSizes
-from sae_core.labels import endpoint as client_of_models
 from tests.app.served import Run
 from tests.language_model import Call, Raw, completion, serving
 from tests.planted import PlantedEmbedder, SilentConsole, planted_collection

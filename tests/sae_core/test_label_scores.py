@@ -13,9 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sae_core.errors import tidy
 from sae_core.explorer import Explorer
 from sae_core.intervals import Interval
-from sae_core.labels import MAX_LETTERS, Candidate, Evidence, Former, Label, Score, left_out, tidy
+from sae_core.labels import MAX_LETTERS, Candidate, Evidence, Former, Label, Score, left_out
 from sae_core.labels.families import split_family
 from sae_core.labels.scores import (
     MIN_SCORED,

@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from sae_core import endpoint as client
 from sae_core.corpus import Document
+from sae_core.endpoint import Endpoint
 from sae_core.errors import EndpointError, SaefariError
-from sae_core.labels import endpoint as client
-from sae_core.labels.endpoint import Endpoint, find_json
+from sae_core.labels.endpoint import find_json
 from sae_core.labels.llm import (
     FAMILY,
     INTERPRETER,
