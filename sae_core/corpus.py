@@ -201,6 +201,37 @@ def _write(path: Path, content: bytes) -> None:
         write_atomic(path, content)
 
 
+def read_rows(
+    path: Path, wanted: Mapping[str, Sequence[str]], optional: Sequence[str] = ()
+) -> Iterator[_Record]:
+    """Rows of any table that `load_corpus` can read, each with the fields of `wanted`.
+
+    `wanted` names the columns that a field may be called, the likeliest first; a field of `optional` is None
+    where there is none. Raises CorpusError for a file without the others, or with a row that is not readable.
+    """
+
+    def choose(columns: Sequence[str]) -> dict[str, str]:
+        chosen = {}
+        for key, names in wanted.items():
+            found = next((name for name in names if name in columns), None)
+            if found is not None:
+                chosen[key] = found
+            elif key not in optional:
+                seen = ", ".join(column[:40] for column in columns)
+                raise CorpusError(
+                    f"{path} has no column for {key}; its columns: {seen}.", remedy=f"Call it {names[0]}."
+                )
+        return chosen
+
+    try:
+        for number, row in enumerate(_read(path, str(path), choose), start=1):
+            if isinstance(row, _Unreadable):
+                raise CorpusError(f"Row {number} of {path}: {row.reason}.", remedy="Repair or remove it.")
+            yield {**dict.fromkeys(optional), **row}
+    except OSError as error:
+        raise CorpusError(f"{path} could not be read: {error.strerror}.", remedy="Check the path.") from error
+
+
 # --- reading rows ------------------------------------------------------------------------------
 
 _Record = dict[str, Any]  # field of Document -> value as the file has it

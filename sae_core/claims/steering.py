@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 from pydantic import BaseModel, field_validator
@@ -150,45 +150,32 @@ def _steer_to_categories(
     checks.append(Check(text, own.low > trials.CHANCE))
 
 
-class _CategoryTrial(NamedTuple):
-    """A query, and five categories that it has not; the feature of the first is moved."""
-
-    trial: trials.Trial
-    five: NDArray[np.int64]
-
-
 def _category_trials(
     study: Study,
     x_QD: NDArray[np.float32],
     scores: known.CategoryScores,
     directions_ND: NDArray[np.float32],
-) -> list[_CategoryTrial]:
+) -> list[trials.CategoryTrial]:
     """One for each query that leaves five categories free."""
     if study.categories is None:
         return []
-    rng = np.random.default_rng((study.seed, 43))
-    found = []
-    for x_D, own in zip(x_QD, study.queries.tolist(), strict=True):
-        free = np.flatnonzero(~study.categories.belongs_MC[own])
-        if len(free) >= trials.N_FEATURES:
-            five = rng.choice(free, trials.N_FEATURES, replace=False)
-            latent = scores.best[int(five[0])].latent
-            found.append(_CategoryTrial(trials.Trial(x_D, own, (latent,), directions_ND[latent]), five))
-    return found
+    latents = [best.latent for best in scores.best]
+    return trials.draw_category_trials(
+        x_QD,
+        study.queries.tolist(),
+        study.categories.belongs_MC,
+        latents,
+        directions_ND[latents],
+        seed=study.seed,
+    )
 
 
-def _category_credit(study: Study, asked: _CategoryTrial, moved_D: NDArray[np.float32]) -> float:
+def _category_credit(study: Study, asked: trials.CategoryTrial, moved_D: NDArray[np.float32]) -> float:
     """1 if of the five categories the right one gained most of the first ten documents."""
     if study.categories is None:
         return 0.0
-    gains = np.zeros(trials.N_FEATURES)
-    for sign, x_D in ((-1, asked.trial.x_D), (1, moved_D)):
-        products = study.library.x_MD @ x_D
-        products[study.heldout == asked.trial.own] = -np.inf
-        best = np.argsort(-products, kind="stable")[: trials.N_RESULTS]
-        gains += sign * study.categories.belongs_MC[study.heldout[best]][:, asked.five].mean(axis=0)
-    top = np.isclose(gains, gains.max())
-    return float(top[0] / top.sum())
+    before, after = (trials.find_near(asked.trial, study.library, x_D) for x_D in (asked.trial.x_D, moved_D))
+    return trials.category_credit(asked, study.library, study.categories.belongs_MC, before, after)
 
 
 def against_rewriting(study: Study) -> Claim:

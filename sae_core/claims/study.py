@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from sae_core.fit import Report as Progress
     from sae_core.grid import GridResult
     from sae_core.labels.llm import LanguageModel
+    from sae_core.labels.words import Tokens
 
 PAPER_FAMILIES = FamilyConfig(algorithm="paper")
 N_SAMPLED = 150  # features of each dictionary that are labelled and steered
@@ -119,8 +120,12 @@ class Study:
         return _Remembering(self.explorer.embedder) if self.explorer.embedder else None
 
     @cached_property
+    def tokens(self) -> Tokens:
+        return tokenise(self.documents)
+
+    @cached_property
     def words(self) -> WordPredictor:
-        return WordPredictor(tokenise(self.documents))
+        return WordPredictor(self.tokens)
 
     @cached_property
     def library(self) -> trials.Library:

@@ -148,27 +148,89 @@ def judge(
     Whether words came or went is read from the trial: where the query moved against the feature, the words
     that lost most are named.
     """
-    texts: list[str] = []
-    documents: list[NDArray[np.int64]] = []
-    for trial, steered_D in zip(trials, moved, strict=True):
-        allowed_M = _allowed(trial, named, library)
-        for x_D in (trial.x_D, steered_D):
-            found = top(library.x_MD @ x_D, N_RESULTS, allowed_M).positions
-            documents += [library.positions_M[found]] * N_FEATURES
-            texts += [named.labels[feature].text for feature in trial.features]
-    said = [
-        float(values.mean()) if len(values) else 0.0 for values in library.words.predict(texts, documents)
-    ]
-    outcomes = []
-    for at, trial in enumerate(trials):
-        first = 2 * N_FEATURES * at
-        before, after = np.array(said[first : first + 2 * N_FEATURES]).reshape(2, N_FEATURES)
-        gains = after - before
+    before = words_in(trials, named, library, [find(t, named, library, t.x_D) for t in trials])
+    results = [find(t, named, library, x_D) for t, x_D in zip(trials, moved, strict=True)]
+    return outcomes(trials, named, before, words_in(trials, named, library, results))
+
+
+def find(trial: Trial, named: Named, library: Library, x_D: NDArray[np.float32]) -> NDArray[np.int64]:
+    """The ten best documents of the library that a trial may find, as rows of the library."""
+    return top(library.x_MD @ x_D, N_RESULTS, _allowed(trial, named, library)).positions
+
+
+def words_in(
+    trials: Sequence[Trial], named: Named, library: Library, results: Sequence[NDArray[np.int64]]
+) -> NDArray[np.float64]:
+    """Mean BM25 of the words of each of a trial's five labels in its results, (T, 5)."""
+    texts = [named.labels[feature].text for trial in trials for feature in trial.features]
+    documents = [library.positions_M[found] for found in results for _ in range(N_FEATURES)]
+    said = library.words.predict(texts, documents)
+    means = [float(values.mean()) if len(values) else 0.0 for values in said]
+    return np.array(means).reshape(len(trials), N_FEATURES)
+
+
+def outcomes(
+    trials: Sequence[Trial], named: Named, before_TF: NDArray[np.float64], after_TF: NDArray[np.float64]
+) -> list[Outcome]:
+    """Which of five features is named: of the first's label the words came, or went if it was moved down."""
+    found = []
+    for trial, gains in zip(trials, after_TF - before_TF, strict=True):
         direction = float(trial.direction_D @ named.directions_ND[trial.features[0]])
-        towards = gains if direction > 0 else -gains
-        best = np.isclose(towards, towards.max())
-        outcomes.append(Outcome(float(best[0] / best.sum()), float(gains[0])))
-    return outcomes
+        found.append(Outcome(credit(gains if direction > 0 else -gains), float(gains[0])))
+    return found
+
+
+def credit(gains: NDArray[np.float64]) -> float:
+    """1 if the first gained most; a share where others gained as much."""
+    best = np.isclose(gains, gains.max())
+    return float(best[0] / best.sum())
+
+
+class CategoryTrial(NamedTuple):
+    """A query, and five categories that it has not; the direction of the first is moved along."""
+
+    trial: Trial
+    five: NDArray[np.int64]
+
+
+def draw_category_trials(
+    x_QD: NDArray[np.float32],
+    own_Q: Sequence[int],
+    belongs_MC: NDArray[np.bool_],
+    latents: Sequence[int],
+    directions_CD: NDArray[np.float32],
+    *,
+    seed: int = 0,
+) -> list[CategoryTrial]:
+    """One for each query that leaves five categories free; category c has a latent and a direction."""
+    rng = np.random.default_rng((seed, 43))
+    found = []
+    for x_D, own in zip(x_QD, own_Q, strict=True):
+        free = np.flatnonzero(~belongs_MC[own])
+        if len(free) >= N_FEATURES:
+            five = rng.choice(free, N_FEATURES, replace=False)
+            first = int(five[0])
+            found.append(CategoryTrial(Trial(x_D, own, (int(latents[first]),), directions_CD[first]), five))
+    return found
+
+
+def find_near(trial: Trial, library: Library, x_D: NDArray[np.float32]) -> NDArray[np.int64]:
+    """The ten best documents of the library but the query's own, as rows of the library."""
+    products = library.x_MD @ x_D
+    products[library.positions_M == trial.own] = -np.inf
+    return np.argsort(-products, kind="stable")[:N_RESULTS]
+
+
+def category_credit(
+    asked: CategoryTrial,
+    library: Library,
+    belongs_MC: NDArray[np.bool_],
+    before: NDArray[np.int64],
+    after: NDArray[np.int64],
+) -> float:
+    """1 if of the five categories the first gained most of the ten best documents."""
+    shares = [belongs_MC[library.positions_M[found]][:, asked.five].mean(axis=0) for found in (before, after)]
+    return credit(shares[1] - shares[0])
 
 
 def _allowed(trial: Trial, named: Named, library: Library) -> NDArray[np.bool_]:
