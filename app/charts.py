@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeGuard
 
-from app.views import GridRow, Histogram, Slider
+from app.views import FamilySlider, GridRow, Histogram, Slider
 
 MIN_LOG_TICKS = 3
 TICK_HEIGHT = 48.0  # of a linear upward axis: about so far apart
@@ -197,7 +197,7 @@ def silhouette(histogram: Histogram, width: float, height: float) -> str:
     return f"M0 {height}{''.join(steps)}V{height}Z"
 
 
-def rail(slider: Slider) -> Rail:
+def rail(slider: Slider | FamilySlider) -> Rail:
     """A slider's track over 0..100."""
     scale = 100 / (slider.high - slider.low)
 

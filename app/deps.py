@@ -37,11 +37,13 @@ from app.views import (
     TreeRow,
 )
 from sae_core import artifact
+from sae_core.cache import Cache
 from sae_core.corpus import Document
 from sae_core.errors import NotFoundError, SaefariError
 from sae_core.explorer import Explorer, FeatureSet
 from sae_core.families import Family
 from sae_core.families.model import ALGORITHMS
+from sae_core.lenses import Match
 
 log = logging.getLogger("saefari")
 
@@ -50,6 +52,8 @@ OWN_EMBEDDINGS = "embeddings made elsewhere"
 N_CHIPS = 4
 N_EXAMPLES = 6
 N_VENUES = 12
+MAX_LENS_MATCHES = 256  # lenses of other SAEs
+MAX_SHARES = 100_000  # members of families
 LOW_DENSITY, HIGH_DENSITY = 0.002, 0.05  # of features that make good examples
 
 
@@ -90,6 +94,8 @@ class ServedSAE:
         self.algorithms = _algorithms(feature_set)
         self.n_dead = self.fires.count(0)
         self.summary = self._summary()
+        self.lens_matches: Cache[dict[int, Match]] = Cache(MAX_LENS_MATCHES, lambda _: 1)
+        self._shares: Cache[dict[int, float]] = Cache(MAX_SHARES, len)
 
     def _label(self, latent: int) -> LabelView:
         return label_view(self.set.labels[latent], DEAD if self.fires[latent] == 0 else UNLABELLED)
@@ -120,6 +126,20 @@ class ServedSAE:
         """The activation as a share of the feature's maximum, 0 to 1."""
         maximum = self.maxima[latent]
         return min(1.0, max(0.0, activation / maximum)) if maximum > 0 else 0.0
+
+    def shares(self, root: int) -> dict[int, float]:
+        """How members follow when their family moves by 1: in proportion to how active they usually are.
+
+        The move as a whole has length 1. Empty where no member ever fires.
+        """
+        if (known := self._shares.get(root)) is None:
+            members = self.forest.families[root].members
+            usual_M = np.asarray(self.set.features.mean_N)[members].astype(np.float64)
+            length = float(np.linalg.norm(usual_M @ self.directions_ND[members]))
+            pairs = zip(members, usual_M.tolist(), strict=True)
+            known = {member: usual / length for member, usual in pairs if usual > 0} if length > 0 else {}
+            self._shares.put(root, known)
+        return known
 
     def chip(self, latent: int, activation: float | None = None) -> FeatureChip:
         share = None if activation is None else self.share(latent, activation)

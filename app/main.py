@@ -13,7 +13,7 @@ from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 
-from app import compare, documents, families, family, features, overview, pages, search, urls
+from app import compare, documents, families, family, features, overview, pages, search, separate, urls
 from app.catalog import CatalogTimeout
 from app.deps import Library, PageNotFound, get_library, link
 from app.growing import Grower, TooManyJobs
@@ -23,6 +23,7 @@ from app.settings import Settings, asset_folder
 from app.views import ErrorView, Option
 from sae_core.errors import EmbedderNotReady, NotFoundError, SaefariError
 from sae_core.explorer import Explorer
+from sae_core.lenses import BadLens
 
 if TYPE_CHECKING:
     from starlette.types import Scope
@@ -61,7 +62,7 @@ def create_app(settings: Settings | None = None, explorers: Mapping[str, Explore
     app.add_api_route("/live", live, methods=["GET", "HEAD"])
     app.add_api_route("/ready", ready, methods=["GET", "HEAD"])
     # A collection's own second segments (documents) before those that any name matches.
-    for module in (compare, documents, search, features, families, family, overview):
+    for module in (compare, documents, search, separate, features, families, family, overview):
         app.include_router(module.router)
     return app
 
@@ -127,7 +128,7 @@ async def _show_saefari_error(request: Request, error: Exception) -> Response:
 
 
 def _status(error: SaefariError) -> tuple[int, str]:
-    if isinstance(error, BadParameter):
+    if isinstance(error, BadParameter | BadLens):
         return 400, "This address has a mistake"
     if isinstance(error, NotFoundError):
         return 404, "Not found"

@@ -25,7 +25,7 @@ from app.views import TreeRow
 
 NAMES = (
     "home", "overview", "search", "features", "feature",
-    "families", "family", "growing", "document", "scorecard", "compare", "error",
+    "families", "family", "growing", "document", "scorecard", "compare", "separate", "error",
 )  # fmt: skip
 VARY = "HX-Target, HX-Request-Type"  # whole page and fragment share an address: caches must tell them apart
 ERROR_BLOCK = "error"  # what a fragment request gets instead of its block when it fails
@@ -210,7 +210,9 @@ def parameters(address: str) -> list[tuple[str, str]]:
     """The query parameters of one of our addresses, for the hidden fields of a form."""
     pairs = parse_qsl(urlsplit(address).query)
     # A strength 812:+0.40 keeps its plus, which a query string reads as a space.
-    return [(name, value.replace(": ", ":+") if name == "f" else value) for name, value in pairs]
+    return [
+        (name, value.replace(": ", ":+") if name in {"f", "family"} else value) for name, value in pairs
+    ]
 
 
 def nested(rows: list[TreeRow]) -> list[tuple[TreeRow, list[Any]]]:

@@ -83,6 +83,13 @@ class Parameters:
             raise BadParameter("count", count, f"at most {MAX_PARAMETERS} parameters") from None
         self.pairs = [(name, clean(value)) for name, value in pairs]
 
+    @classmethod
+    def of(cls, pairs: Sequence[urls.Parameter]) -> Self:
+        """Parameters that were read before."""
+        parameters = cls("")
+        parameters.pairs = list(pairs)
+        return parameters
+
     def all(self, name: str) -> list[str]:
         return [value for key, value in self.pairs if key == name and value]
 
@@ -400,6 +407,25 @@ class SearchQuery(_Query):
         return replace(self, page=1, **lists)
 
 
+def readable(collection: str, sae: str, query_string: bytes | str, n_latents: int) -> SearchQuery:
+    """What can be read of an address with a mistake: without the parameters that cannot be used."""
+
+    def reads(pairs: Sequence[urls.Parameter]) -> SearchQuery | BadParameter:
+        try:
+            return SearchQuery.read(collection, sae, Parameters.of(pairs), n_latents)
+        except BadParameter as error:
+            return error
+
+    try:
+        pairs = Parameters(query_string).pairs
+    except BadParameter:
+        return SearchQuery(collection, sae)
+    pairs = [pair for pair in pairs if pair[0] == "against" or isinstance(reads([pair]), SearchQuery)]
+    while isinstance(found := reads(pairs), BadParameter):
+        pairs = [pair for pair in pairs if pair[0] != found.name]
+    return found
+
+
 KEEP_BOUNDS = (0.01, 0.99)
 MODE_FIELDS = ("ignored", "required", "excluded")
 _DOCUMENT_LISTS = {
@@ -411,6 +437,96 @@ _DOCUMENT_LISTS = {
     "b": MAX_TICKS,
 }
 _LATENT_LISTS = {"ignore": "ignored", "require": "required", "exclude": "excluded", "lock": "locked"}
+CONTRAST_SORTS = ("evidence", "odds", "share", "label")
+_YEARS = re.compile(r"([0-9]{1,4})(?: ?[-–] ?([0-9]{1,4}))?", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One of two sets of documents: named ones, those of some years, or the best of a text. Or nothing."""
+
+    documents: tuple[str, ...] = ()
+    years: tuple[int, int] | None = None  # first and last
+    text: str = ""
+
+    @property
+    def is_empty(self) -> bool:
+        return self == Side()
+
+    @classmethod
+    def read(cls, name: str, parameters: Parameters) -> Self:
+        """`a=ID` (repeated), `a_years=2019-2021` or `a_q=text`; BadParameter for more than one of them."""
+        side = cls(
+            documents=_unique(name, parameters.all(name), MAX_TICKS, MAX_ID),
+            years=_year_range(f"{name}_years", parameters),
+            text=parameters.text(f"{name}_q", MAX_Q),
+        )
+        given = [each for each in (side.documents, side.years, side.text) if each]
+        if len(given) > 1:
+            allowed = f"one of {name}= (documents), {name}_years= and {name}_q= (the best of a text)"
+            raise BadParameter(name, f"{len(given)} kinds of sets", allowed)
+        return side
+
+    def parameters(self, name: str) -> list[urls.Parameter]:
+        printed = [(name, document) for document in self.documents]
+        if self.years is not None:
+            first, last = self.years
+            printed.append((f"{name}_years", str(first) if first == last else f"{first}-{last}"))
+        return [*printed, (f"{name}_q", self.text)] if self.text else printed
+
+    def without(self, document: str) -> Side:
+        return replace(self, documents=tuple(each for each in self.documents if each != document))
+
+
+def _year_range(name: str, parameters: Parameters) -> tuple[int, int] | None:
+    text = parameters.text(name, MAX_SHOWN)
+    if not text:
+        return None
+    found = _YEARS.fullmatch(text)
+    first, last = (int(found[1]), int(found[2] or found[1])) if found else (1, 0)
+    if first > last:
+        raise BadParameter(name, text, "a year such as 2019, or a range such as 2019-2021")
+    return first, last
+
+
+@dataclass(frozen=True, slots=True)
+class SeparateQuery(_Query):
+    """What separates the documents of A from those of B, or, where B is empty, from all others.
+
+    `q` is the search that features are used in as sliders.
+    """
+
+    a: Side = Side()  # noqa: RUF009 (frozen)
+    b: Side = Side()  # noqa: RUF009
+    q: str = ""
+    sort: str = CONTRAST_SORTS[0]
+    page: int = 1
+
+    @classmethod
+    def parse(cls, collection: str, sae: str, query_string: bytes | str) -> Self:
+        parameters = Parameters(query_string)
+        return cls(
+            collection,
+            sae,
+            a=Side.read("a", parameters),
+            b=Side.read("b", parameters),
+            q=parameters.text("q", MAX_Q),
+            sort=parameters.choice("sort", CONTRAST_SORTS),
+            page=_page(parameters),
+        )
+
+    def path(self) -> str:
+        return urls.separate(self.collection, self.sae)
+
+    def parameters(self) -> list[urls.Parameter]:
+        printed = [*self.a.parameters("a"), *self.b.parameters("b")]
+        if self.q:
+            printed.append(("q", self.q))
+        if self.sort != CONTRAST_SORTS[0]:
+            printed.append(("sort", self.sort))
+        return _with_page(printed, self.page)
+
+
 SORTS = ("quality", "density", "score", "max", "label")
 
 

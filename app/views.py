@@ -244,19 +244,122 @@ class Slider:
     trust: Trust
     url: str
     own: float  # the query's own activation z (0 where the query does not have it)
-    strength: float  # s, the activation that is set; equals `own` while untouched
-    is_moved: bool
+    base: float  # where it stands unless it is moved by hand: where a lens puts it, else `own`
+    strength: float  # s, the activation that is set; equals `base` while untouched
+    is_moved: bool  # away from the query's own
     is_added: bool  # put there by a person, not by the query
+    is_kept: bool  # the address names it, though it may be where it would be anyway
     low: float
     high: float
     step: float
     n_documents: int
     histogram: Histogram
+    bounds: list[float]  # quantiles and maximum over the documents that have it
+    words: str  # how strong `strength` is among these
+    explains: float | None  # z (d . x) log(M / n): its place in the order; None where it was added
+    mode: str  # "", "required", "excluded" or "ignored"
+    modes: list[Option]
+    left_weaker: float | None  # the cosine with the own query that one notch down would leave, and one up
+    left_stronger: float | None
     reset_url: str  # this one back to the query's own
     remove_url: str | None  # out of the panel (added sliders)
     zero_url: str | None  # strength 0
     weaker_url: str  # one notch down and up: steering without JavaScript
     stronger_url: str
+
+
+@dataclass(frozen=True)
+class Follower:
+    """A feature that moves with its family."""
+
+    feature: FeatureChip
+    own: float  # the query's activation
+    share: float  # of the family's move
+    strength: float  # what comes of it
+    is_locked: bool
+    is_set: bool  # by hand or by a lens, so it does not follow
+    lock_url: str  # toggles
+    set_url: str  # gives it a slider of its own
+
+
+@dataclass(frozen=True)
+class FamilySlider:
+    """A family in the steering panel; `strength` is how far the query is moved along it."""
+
+    root: int
+    label: str
+    trust: Trust
+    url: str
+    strength: float
+    base: float  # where a lens puts it, else 0
+    low: float
+    high: float
+    step: float
+    size: int
+    n_locked: int
+    followers: list[Follower]  # those that move most
+    n_more: int
+    is_kept: bool  # the address names it
+    histogram: Histogram  # empty
+    weaker_url: str
+    stronger_url: str
+    reset_url: str
+    remove_url: str | None  # None where a lens brought it
+    own: float = 0.0  # a family's slider opens at no move
+    words: str = ""
+    left_weaker: float | None = None
+    left_stronger: float | None = None
+
+
+@dataclass(frozen=True)
+class FoundFeature:
+    """A feature that can be added."""
+
+    row: FeatureRow
+    by: str  # "words", "meaning" or "both"
+    cosine: float | None  # of its label with the words, where that is among the highest
+    url: str  # adds it
+
+
+@dataclass(frozen=True)
+class FoundFamily:
+    """A family that can be added."""
+
+    id: int
+    label: str
+    trust: Trust
+    size: int
+    url: str  # adds it
+
+
+@dataclass(frozen=True)
+class LensView:
+    """A lens of the address."""
+
+    name: str
+    sae: str  # that it was made on
+    is_foreign: bool  # which is not this one
+    moves: list[str]  # what it does here, in words
+    matches: list[str]  # which features here stand for those of the other SAE
+    n_lost: int  # moves that nothing stands for
+    remark: str
+    up_url: str | None  # applied earlier
+    down_url: str | None
+    remove_url: str
+    unfold_url: str | None  # its moves as sliders
+    share_url: str  # a search with this lens alone
+    text: str  # JSON
+
+
+@dataclass(frozen=True)
+class MoveChip:
+    """Something that is done to the search."""
+
+    kind: str  # "lens", "family", "strength", "mode", "keep", "refine" or "demand"
+    words: str  # "more dust"
+    change: str  # "0.210 → 0.400", or what else there is to say
+    cosine: float | None  # that this move alone leaves with the own query
+    undo_url: str
 
 
 @dataclass(frozen=True)
@@ -277,8 +380,17 @@ class SearchView:
     is_steered: bool
     sliders: list[Slider]
     more_sliders: list[Slider]  # the query's weaker features, folded
-    moves: list[tuple[str, str, str]]  # words of the move ("more dust"), from-to, url that undoes it
-    found: list[tuple[FeatureRow, str]]  # answers to "add a feature by words": feature, url that adds it
+    has_query: bool  # words or documents to begin from
+    phrases: list[str]  # what strengths are called, for the script
+    families: list[FamilySlider]
+    moves: list[MoveChip]
+    lenses: list[LensView]
+    keep: float | None  # the least cosine with the own query
+    refine: bool
+    refined: tuple[float, float] | None  # normalised squared error of what re-encodes, before and after
+    found: list[FoundFeature]  # answers to "add a feature"
+    found_families: list[FoundFamily]
+    found_note: str | None  # why it was looked for by words only
     find: str  # those words
     cosine: float  # of the steered query with the query
     explained: float | None  # share of the query's (centred) squared norm that its features explain
@@ -292,7 +404,68 @@ class SearchView:
     url: str  # canonical address of this view
     json_url: str
     message: str | None  # zero results, encoder loading ...: what happened and what to do
+    remarks: list[str]  # what could not be done as asked, in sentences
     seconds: float  # embedding + ranking + reading, for the footer
+
+
+@dataclass(frozen=True)
+class SideView:
+    """One of two sets of documents that are compared."""
+
+    name: str  # "A" or "B"
+    text: str  # what it is, in words
+    n: int  # documents in it
+    documents: list[tuple[DocumentLink, str | None]]  # some of them, each with the address without it
+    years: str  # of the form
+    q: str
+
+
+@dataclass(frozen=True)
+class SeparationRow:
+    """A feature in two sets."""
+
+    feature: FeatureChip
+    n_a: int  # documents of A that have it
+    share_a: float
+    n_b: int
+    share_b: float
+    log_odds: float  # natural; > 0 where A has it more
+    low: float  # 95 % interval
+    high: float
+    p: float  # Fisher's exact test, two-sided
+    q: float  # after Benjamini and Hochberg
+    passes: bool
+    steer_url: str  # a search steered towards it
+
+
+@dataclass(frozen=True)
+class SeparateView:
+    """What separates two sets of documents."""
+
+    collection: str
+    sae: str
+    a: SideView
+    b: SideView
+    is_rest: bool  # B is all documents that are not in A
+    remarks: list[str]  # sentences about the sets
+    message: str | None  # why there is nothing to see, or why nothing passes
+    n_features: int  # that fire on a document of either
+    n_tested: int  # of them could pass at all
+    level: float  # of q
+    more_in_a: list[SeparationRow]
+    more_in_b: list[SeparationRow]
+    n_more_in_a: int  # that pass
+    n_more_in_b: int
+    reach: float  # the largest log odds among these rows, either way
+    sorts: list[Option]
+    page: Page | None
+    year_bounds: tuple[int, int] | None
+    has_texts: bool  # whether sets can be made of the best of a text
+    q: str  # the search in which features are used
+    swap_url: str | None
+    url: str
+    json_url: str
+    seconds: float
 
 
 @dataclass(frozen=True)

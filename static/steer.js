@@ -131,9 +131,10 @@
     });
     steer.addEventListener("click", (event) => {
       const link = event.target.closest("a[data-act]");
-      if (!link || event.ctrlKey || event.metaKey || event.shiftKey) return;
-      event.preventDefault();
+      if (!link || !acts[link.dataset.act] || event.ctrlKey || event.metaKey || event.shiftKey) return;
       const row = link.closest("[data-latent]");
+      if (!row) return;
+      event.preventDefault();
       acts[link.dataset.act](row, numbersOf(row));
       noteOrder(row);
       changed();

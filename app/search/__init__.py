@@ -3,27 +3,30 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 from fastapi import APIRouter, Request
 from fastapi.concurrency import run_in_threadpool
-from fastapi.responses import Response
+from fastapi.responses import RedirectResponse, Response
 
-from app import urls
-from app.deps import ServedCollection, ServedSAE, add_page, get_sae, paging, wanted_block
+from app import lenses, urls
+from app.deps import ServedCollection, ServedSAE, add_page, get_library, get_sae, paging, wanted_block
 from app.pages import page
-from app.query import SearchQuery
-from app.search import panel, results
-from app.search.asking import Search, direction, plan
+from app.query import BadParameter, Parameters, SearchQuery, readable
+from app.search import moves, panel, results
+from app.search.asking import Search, plan
 from app.views import ResultRow, SearchView
-from sae_core.errors import EmbedderNotReady
+from sae_core.errors import EmbedderNotReady, SaefariError
 from sae_core.explorer import SearchAnswer
 from sae_core.filters import Filters
-from sae_core.steer import CancelledQuery, Moves
+from sae_core.lenses import BadLens
+from sae_core.steer import CancelledQuery, Moves, start_from
 
 __all__ = ["Search", "is_search", "plan", "router", "search"]
 
 router = APIRouter()
 
+NOTHING = "There is nothing to search for: say what documents should be about, or raise a strength."
 BLOCKS = ("results", "panel", "found")  # of the page, each of which htmx may ask for alone
 
 
@@ -36,11 +39,40 @@ async def search(request: Request) -> Response:
     """In a thread, unless only results are wanted and are a sum away, which is quicker than waking one."""
     began = time.perf_counter()
     collection, sae = get_sae(request)
-    query = SearchQuery.parse(collection.name, sae.name, request.scope["query_string"], sae.n_latents)
-    latents = [latent for latent, _ in query.strengths]
-    if wanted_block(request) == "results" and collection.explorer.knows(sae.name, query.q, latents):
+    try:
+        parameters = Parameters(request.scope["query_string"])
+        query = SearchQuery.read(collection.name, sae.name, parameters, sae.n_latents)
+        changed = lenses.asked_for(query, parameters)
+    except (BadParameter, BadLens) as error:
+        if _wants_part(request):
+            raise
+        return await run_in_threadpool(_say, request, collection, sae, error, began)
+    if changed is not None:
+        is_json = request.scope["path"].endswith(".json")
+        return RedirectResponse(urls.json(changed.url()) if is_json else changed.url(), 303)
+    if wanted_block(request) == "results" and _is_quick(collection, query):
         return _search(request, collection, sae, query, began)
     return await run_in_threadpool(_search, request, collection, sae, query, began)
+
+
+def _wants_part(request: Request) -> bool:
+    return wanted_block(request) is not None or request.scope["path"].endswith(".json")
+
+
+def _is_quick(collection: ServedCollection, query: SearchQuery) -> bool:
+    """Whether only products that are known have to be added up."""
+    if query.like or query.unlike or query.lenses or query.families:
+        return False
+    return collection.explorer.knows(query.sae, query.q, [latent for latent, _ in query.strengths])
+
+
+def _say(
+    request: Request, collection: ServedCollection, sae: ServedSAE, error: SaefariError, began: float
+) -> Response:
+    """The whole page for an address with a mistake: what can be read of it in the panel, and a sentence."""
+    query = readable(collection.name, sae.name, request.scope["query_string"], sae.n_latents)
+    asked = replace(plan(get_library(request), collection, sae, query), problem=error)
+    return page(request, "search", answer(asked, began), status=400)
 
 
 def _search(
@@ -48,39 +80,47 @@ def _search(
 ) -> Response:
     block = wanted_block(request)
     block = block if block in BLOCKS else None
-    try:
-        explorer = collection.explorer
-        code = explorer.code(sae.name, explorer.embed(query.q)) if query.q else None
-    except EmbedderNotReady as error:
-        asked = Search(collection, sae, query, None, dict(query.strengths), block)
-        is_json = request.scope["path"].endswith(".json")
-        view = _view(asked, None, began, message=str(error))
-        return page(request, "search", view, status=503 if is_json else 200)
-    return page(request, "search", answer(plan(collection, sae, query, code, block), began))
+    asked = plan(get_library(request), collection, sae, query, block)
+    is_waiting = isinstance(asked.problem, EmbedderNotReady) and request.scope["path"].endswith(".json")
+    return page(request, "search", answer(asked, began), status=503 if is_waiting else 200)
 
 
 def answer(asked: Search, began: float) -> SearchView:
     """Everything that the wanted block shows; the parts of other blocks stay empty."""
-    query = asked.query
+    if asked.problem is not None:
+        return _view(asked, None, began, message=str(asked.problem))
     if not asked.wants("results"):
         return _view(asked, None, began)
-    # Without words, the features that are set are the query.
-    x_D = asked.code.x_D if asked.code else direction(asked.sae, asked.moves)
-    if x_D is None:
-        message = "These strengths leave nothing to search for: raise one of them."
-        return _view(asked, None, began, message=message if query.strengths else None)
-    explorer = asked.collection.explorer
-    moves = asked.moves if asked.code else {}
-    filters = Filters(query.year_min, query.year_max, query.venues)
-    offset = (query.page - 1) * results.PAGE_SIZE
     try:
-        found = explorer.search(
-            asked.sae.name, x_D, Moves(moves), filters=filters, offset=offset, limit=results.PAGE_SIZE
-        )
+        found = _rank(asked)
     except CancelledQuery as error:
         return _view(asked, None, began, message=str(error))
+    if found is None:
+        return _view(asked, None, began, message=NOTHING if asked.query.steering() else None)
     rows = results.rows(asked, found)
     return _view(asked, found, began, message=results.message(asked, found), rows=rows)
+
+
+def _rank(asked: Search) -> SearchAnswer | None:
+    """The ranking. Without words or documents the query is what is moved; None if that is nothing either."""
+    query, sae = asked.query, asked.sae
+    if asked.code is not None:
+        x_D, moves = asked.code.x_D, asked.moves
+    elif asked.moves.strengths or asked.moves.families:
+        x_D, moves = start_from(asked.moves, sae.directions_ND), Moves()
+    else:
+        return None
+    return asked.collection.explorer.search(
+        sae.name,
+        x_D,
+        moves,
+        filters=Filters(query.year_min, query.year_max, query.venues, query.categories, query.cited_min),
+        required=asked.required,
+        excluded=asked.excluded,
+        diverse=query.diverse,
+        offset=(query.page - 1) * results.PAGE_SIZE,
+        limit=results.PAGE_SIZE,
+    )
 
 
 def _view(
@@ -92,20 +132,32 @@ def _view(
     rows: list[ResultRow] | None = None,
 ) -> SearchView:
     query, collection, sae = asked.query, asked.collection, asked.sae
-    sliders = panel.sliders(asked) if asked.wants("panel") else []
+    is_panel, is_found = asked.wants("panel"), asked.wants("found") or asked.wants("panel")
+    sliders = panel.sliders(asked) if is_panel else []
     url = query.url()
     total = 0 if found is None else found.total
+    edit = None if found is None else found.edit
+    refined = None if edit is None else edit.refined
     return SearchView(
         collection=collection.name,
         sae=sae.name,
         q=query.q,
-        is_steered=bool(asked.moves),
+        is_steered=asked.is_steered,
+        has_query=asked.code is not None,
+        phrases=list(panel.PHRASES),
         sliders=[slider for slider, is_shown in sliders if is_shown],
         more_sliders=[slider for slider, is_shown in sliders if not is_shown],
-        moves=[panel.move(asked, latent, value) for latent, value in asked.moves.items()],
-        found=panel.found(asked) if asked.wants("found") or asked.wants("panel") else [],
+        families=panel.families(asked) if is_panel else [],
+        moves=moves.chips(asked, edit),
+        lenses=panel.lens_views(asked) if is_panel else [],
+        keep=query.keep,
+        refine=query.refine,
+        refined=None if refined is None else (refined.before, refined.after),
+        found=panel.found(asked) if is_found else [],
+        found_families=panel.found_families(asked) if is_found else [],
+        found_note=panel.found_note(asked) if is_found else None,
         find=query.find,
-        cosine=1.0 if found is None else found.edit.cosine,
+        cosine=1.0 if edit is None else edit.cosine,
         explained=None if found is None or asked.code is None else found.explained,
         results=rows or [],
         page=None
@@ -113,12 +165,13 @@ def _view(
         else paging(query.page, results.PAGE_SIZE, total, lambda n: query.url(page=n)),
         years=(query.year_min, query.year_max),
         year_bounds=collection.year_bounds,
-        venues=results.venues(asked) if asked.wants("panel") else [],
+        venues=results.venues(asked) if is_panel else [],
         examples=collection.examples[sae.name],
-        reset_url=query.url(strengths=(), page=1),
+        reset_url=moves.reset_url(query),
         url=url,
         json_url=urls.json(url),
         message=message,
+        remarks=list(asked.remarks),
         seconds=time.perf_counter() - began,
     )
 

@@ -2,56 +2,219 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 
-import numpy as np
-from numpy.typing import NDArray
-
-from app.deps import ServedCollection, ServedSAE
-from app.query import SearchQuery, as_strength
+from app import lenses
+from app.deps import Library, ServedCollection, ServedSAE
+from app.lenses import AppliedLens
+from app.query import MAX_STRENGTHS, SearchQuery, as_strength
+from sae_core.errors import SaefariError
 from sae_core.explorer import Code
-
-NO_LENGTH = 1e-6  # strengths that cancel each other leave no direction to search in
+from sae_core.lenses import LensMove
+from sae_core.steer import FamilyMove, Moves
 
 
 @dataclass(frozen=True)
 class Search:
-    """What is asked, and what follows from it before any document is looked at."""
+    """What is asked, and what follows from it. `problem` says why nothing can be searched."""
 
     collection: ServedCollection
     sae: ServedSAE
-    query: SearchQuery  # without strengths that equal the query's own
-    code: Code | None  # of the words; None if there are none
-    moves: dict[int, float]  # the strengths that differ from the query's own
-    block: str | None
+    query: SearchQuery  # without strengths that say what is so anyway
+    code: Code | None = None  # of the words and documents it begins from; None if there are none
+    moves: Moves = field(default_factory=Moves)  # of lenses and of the address, in features of this SAE
+    families: dict[int, float] = field(default_factory=dict)  # how far along each, also where that is nothing
+    required: frozenset[int] = frozenset()
+    excluded: frozenset[int] = frozenset()
+    lenses: tuple[AppliedLens, ...] = ()
+    starts: dict[str, int] = field(default_factory=dict)  # positions of `like` and `unlike` that are here
+    remarks: tuple[str, ...] = ()
+    problem: SaefariError | None = None
+    block: str | None = None
 
     @property
     def own(self) -> dict[int, float]:
         return {} if self.code is None else self.code.own
 
+    @property
+    def is_steered(self) -> bool:
+        moves = self.moves
+        return bool(moves.strengths or moves.ignored or moves.families or self.required or self.excluded)
+
     def wants(self, block: str) -> bool:
         return self.block is None or self.block == block
 
+    def base(self, latent: int) -> float:
+        """The strength of a feature that is not moved by hand: a lens's, else the query's own."""
+        return self.below.strengths.get(latent, as_strength(self.own.get(latent, 0.0)))
+
+    @cached_property
+    def below(self) -> _Asked:
+        """What the lenses alone ask for."""
+        return _stacked(applied.carried.lens.moves for applied in self.lenses)
+
+
+@dataclass
+class _Asked:
+    """Moves by what they concern; what is said later replaces what was said before."""
+
+    strengths: dict[int, float] = field(default_factory=dict)
+    ignored: dict[int, None] = field(default_factory=dict)
+    demands: dict[int, set[str]] = field(default_factory=dict)  # "require", "exclude" or, by mistake, both
+    families: dict[int, float] = field(default_factory=dict)
+
+    def add(self, moves: Iterable[LensMove]) -> None:
+        """Put one layer on top. In one layer to ignore a feature goes before its strength."""
+        moves = list(moves)
+        for latent in {move.target for move in moves if move.mode in ("require", "exclude")}:
+            self.demands.pop(latent, None)
+        for move in moves:
+            if move.mode == "strength":
+                self.strengths[move.target] = move.value
+                self.ignored.pop(move.target, None)
+            elif move.mode == "family":
+                self.families[move.target] = move.value
+            elif move.mode != "ignore":
+                self.demands.setdefault(move.target, set()).add(move.mode)
+        for move in moves:
+            if move.mode == "ignore":
+                self.ignored[move.target] = None
+                self.strengths.pop(move.target, None)
+
+    def demanded(self, mode: str) -> frozenset[int]:
+        return frozenset(latent for latent, modes in self.demands.items() if mode in modes)
+
+
+def _stacked(layers: Iterable[Iterable[LensMove]]) -> _Asked:
+    asked = _Asked()
+    for layer in layers:
+        asked.add(layer)
+    return asked
+
+
+def _by_hand(query: SearchQuery) -> list[LensMove]:
+    moves = [LensMove("strength", latent, value) for latent, value in query.strengths]
+    moves += [LensMove("family", root, amount) for root, amount in query.families]
+    fields = {"ignored": "ignore", "required": "require", "excluded": "exclude"}
+    return moves + [
+        LensMove(mode, latent) for name, mode in fields.items() for latent in getattr(query, name)
+    ]
+
 
 def plan(
+    library: Library,
     collection: ServedCollection,
     sae: ServedSAE,
     query: SearchQuery,
-    code: Code | None,
     block: str | None = None,
 ) -> Search:
-    """Tell moves from strengths that only repeat, as printed, what the query has anyway."""
-    own = {latent: as_strength(value) for latent, value in code.own.items()} if code else {}
-    kept = tuple((latent, value) for latent, value in query.strengths if own.get(latent) != value)
-    moves = {latent: value for latent, value in kept if own.get(latent, 0.0) != value}
-    return Search(collection, sae, replace(query, strengths=kept), code, moves, block)
+    """Find the documents and lenses that the address names, and tell moves from what is so anyway."""
+    applied = tuple(lenses.apply(library, collection, sae, lens) for lens in query.lenses)
+    starts, remarks = _starts(collection, query)
+    remarks += [each.remark for each in applied if each.remark]
+    asked = _stacked(each.carried.lens.moves for each in applied)
+    below = dict(asked.strengths)
+    code, problem = None, None
+    try:
+        code = _code(collection, sae, query, starts)
+    except SaefariError as error:  # the encoder is not ready, or the documents cancel each other
+        problem = error
+    own = {} if code is None else {latent: as_strength(value) for latent, value in code.own.items()}
+    members = {member for root in _roots(sae, asked, query) for member in sae.shares(root)}
+    base = own | below
+    kept = tuple(
+        (latent, value) for latent, value in query.strengths if base.get(latent) != value or latent in members
+    )
+    query = replace(query, strengths=kept, locked=tuple(m for m in query.locked if m in members))
+    asked.add(_by_hand(query))
+    unknown = [root for root in asked.families if root not in sae.forest.families]
+    remarks += [f"There is no family {root} here: its slider is left out." for root in unknown]
+    families = {root: amount for root, amount in asked.families.items() if root not in unknown}
+    return Search(
+        collection=collection,
+        sae=sae,
+        query=query,
+        code=code,
+        moves=_moves(sae, query, asked, families, own, {} if code is None else code.own),
+        families=families,
+        required=asked.demanded("require"),
+        excluded=asked.demanded("exclude"),
+        lenses=applied,
+        starts=starts,
+        remarks=tuple(remarks),
+        problem=problem or _contradiction(sae, asked),
+        block=block,
+    )
 
 
-def direction(sae: ServedSAE, strengths: dict[int, float]) -> NDArray[np.float32] | None:
-    """The unit sum of s_i d_i, (D,); None if there is none."""
-    if not strengths:
+def _roots(sae: ServedSAE, asked: _Asked, query: SearchQuery) -> list[int]:
+    roots = {**asked.families, **dict(query.families)}
+    return [root for root in roots if root in sae.forest.families]
+
+
+def _starts(collection: ServedCollection, query: SearchQuery) -> tuple[dict[str, int], list[str]]:
+    named = [*query.like, *query.unlike]
+    found = collection.catalog.find_positions(named) if named else {}
+    missing = [document for document in named if document not in found]
+    return dict(found), [
+        f'There is no document "{document}" here: the search does not begin from it.' for document in missing
+    ]
+
+
+def _code(
+    collection: ServedCollection, sae: ServedSAE, query: SearchQuery, starts: dict[str, int]
+) -> Code | None:
+    like, unlike = (
+        [starts[document] for document in documents if document in starts]
+        for documents in (query.like, query.unlike)
+    )
+    if not (query.q or like or unlike):
         return None
-    weights = np.fromiter(strengths.values(), dtype=np.float32)
-    summed_D = weights @ sae.directions_ND[list(strengths)]
-    length = float(np.linalg.norm(summed_D))
-    return (summed_D / length).astype(np.float32) if length > NO_LENGTH else None
+    return collection.explorer.code(sae.name, collection.explorer.start(query.q, like, unlike))
+
+
+def _moves(  # noqa: PLR0917
+    sae: ServedSAE,
+    query: SearchQuery,
+    asked: _Asked,
+    families: dict[int, float],
+    printed: dict[int, float],
+    own: dict[int, float],
+) -> Moves:
+    """As the engine takes them. A strength that repeats, as printed, the query's own is that one exactly."""
+    moving = {root: amount for root, amount in families.items() if amount}
+    followers = {member for root in moving for member in sae.shares(root)}
+    strengths = {
+        latent: own.get(latent, 0.0) if printed.get(latent, 0.0) == value else value
+        for latent, value in asked.strengths.items()
+        if printed.get(latent, 0.0) != value or latent in followers
+    }
+    locked = set(query.locked)
+    return Moves(
+        strengths=strengths,
+        ignored=frozenset(asked.ignored),
+        families=tuple(
+            FamilyMove({m: share for m, share in sae.shares(root).items() if m not in locked}, amount)
+            for root, amount in moving.items()
+        ),
+        keep=query.keep,
+        refine=query.refine,
+    )
+
+
+def _contradiction(sae: ServedSAE, asked: _Asked) -> SaefariError | None:
+    for latent, modes in asked.demands.items():
+        if len(modes) > 1:
+            return SaefariError(
+                f'No document both has and lacks "{sae.texts[latent]}".',
+                remedy="Take back that it is required, or that it is excluded.",
+            )
+    n = len(asked.strengths)
+    if n > MAX_STRENGTHS:
+        return SaefariError(
+            f"The lenses and moves together set {n} features; at most {MAX_STRENGTHS} can be set at once.",
+            remedy="Remove a lens.",
+        )
+    return None

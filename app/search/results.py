@@ -35,7 +35,11 @@ def rows(asked: Search, found: SearchAnswer) -> list[ResultRow]:
     positions = found.hits.positions.tolist()
     scores = found.hits.scores.tolist()
     ranks = None if found.baseline_ranks is None else found.baseline_ranks.tolist()
-    steered = {latent: value for latent, value in {**asked.own, **asked.moves}.items() if value > 0}
+    deltas = found.edit.deltas if asked.code else asked.moves.strengths
+    activations = {
+        latent: asked.own.get(latent, 0.0) + deltas.get(latent, 0.0) for latent in {**asked.own, **deltas}
+    }
+    steered = {latent: value for latent, value in activations.items() if value > 0}
     return [
         ResultRow(
             rank=first + at + 1,

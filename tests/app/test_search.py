@@ -70,13 +70,14 @@ def test_strengths_that_repeat_the_query_s_own_are_no_moves(planted: Planted, cl
         assert repeated["url"] == plain["url"]
 
 
-def test_sliders_open_at_the_query_s_own_activations_in_order_of_what_they_explain(
+def test_sliders_open_at_the_query_s_own_activations_by_contribution_times_specificity(
     planted: Planted, client: TestClient
 ) -> None:
     for q in planted.queries[::5]:
         x_D = planted.explorer.embed(q)
         latents, values = planted.set.sae.encode(x_D[None]).row()
-        explained = values * (planted.set.sae.directions_ND[latents] @ x_D)
+        specificity = np.log(planted.explorer.n_documents / planted.set.features.n_documents_N[latents])
+        explained = values * (planted.set.sae.directions_ND[latents] @ x_D) * specificity
         sliders = all_sliders(ask(client, planted.search, q=q))
         assert [s["latent"] for s in sliders] == latents[np.argsort(-explained, kind="stable")].tolist()
         own = dict(zip(latents.tolist(), values.tolist(), strict=True))
@@ -120,9 +121,9 @@ def test_moves_are_told_in_words_and_undone_one_by_one(planted: Planted, client:
     view = ask(client, planted.search, q=WORDS[1], f=[urls.strength(*move) for move in changed])
     assert view["is_steered"]
     assert view["cosine"] < 1
-    assert [words.partition(" ")[0] for words, _, _ in view["moves"]] == ["without", "more", "against"]
-    for _, _, undo in view["moves"]:
-        assert len(ask(client, undo)["moves"]) == 2
+    assert [move["words"].partition(" ")[0] for move in view["moves"]] == ["without", "more", "against"]
+    for move in view["moves"]:
+        assert len(ask(client, move["undo_url"])["moves"]) == 2
     assert ranking(ask(client, view["reset_url"])) == ranking(plain)
 
 
@@ -180,10 +181,10 @@ def test_words_find_features_to_add(planted: Planted, client: TestClient) -> Non
     latent = next(i for i, label in enumerate(planted.set.labels) if label.source != "none")
     words = planted.set.labels[latent].text
     view = ask(client, planted.search, q=WORDS[0], find=words)
-    assert latent in [row["latent"] for row, _ in view["found"]]
-    for row, add_url in view["found"][:3]:
-        after = ask(client, add_url)
-        slider = next(s for s in all_sliders(after) if s["latent"] == row["latent"])
+    assert latent in [found["row"]["latent"] for found in view["found"]]
+    for found in view["found"][:3]:
+        after = ask(client, found["url"])
+        slider = next(s for s in all_sliders(after) if s["latent"] == found["row"]["latent"])
         assert slider["is_moved"]
         assert after["find"] == ""
 

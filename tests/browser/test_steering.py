@@ -197,7 +197,7 @@ def test_a_feature_is_added_by_words_moved_and_removed_while_other_moves_stay(
     first, added = next(iter(own)), another_feature(site, own)
     search.set_number(first, "0.1")
     search.expect_moves({first: 0.1})
-    page.get_by_label("Words of the feature").press_sequentially(label_of(site, added))
+    page.get_by_label("Words for the feature").press_sequentially(label_of(site, added))
     expect(page).to_have_url(re.compile("[?&]find="))
     page.locator(f"#found a[data-add='{added}']").click()
     expect(search.row(added).get_by_text("added")).to_be_visible()
@@ -205,7 +205,7 @@ def test_a_feature_is_added_by_words_moved_and_removed_while_other_moves_stay(
     assert start > 0
     search.expect_moves({first: 0.1, added: start})
     search.expect_view_of_address()
-    expect(page.get_by_label("Words of the feature")).to_have_value("")
+    expect(page.get_by_label("Words for the feature")).to_have_value("")
 
     search.set_number(added, "-0.3")
     search.expect_moves({first: 0.1, added: -0.3})
@@ -223,11 +223,11 @@ def test_a_found_feature_that_has_a_slider_is_shown_there(
     search: SearchPage, own: dict[int, float], site: Planted, page: Page
 ) -> None:
     latent = next(iter(own))
-    page.get_by_label("Words of the feature").fill(label_of(site, latent))
+    page.get_by_label("Words for the feature").fill(label_of(site, latent))
     page.locator(f"#found a[data-add='{latent}']").click()
     expect(search.slider(latent)).to_be_focused()
-    page.get_by_label("Words of the feature").fill("nosuchwordanywhere")
-    expect(page.locator("#found")).to_contain_text("No feature is labelled with these words")
+    page.get_by_label("Words for the feature").fill("nosuchwordanywhere")
+    expect(page.locator("#found")).to_contain_text("No feature or family is labelled like this")
 
 
 # --- history --------------------------------------------------------------------------------------

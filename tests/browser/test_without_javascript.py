@@ -52,7 +52,7 @@ def test_a_feature_is_added_and_removed_and_reset_all_forgets_all_moves(
     first = next(iter(own))
     search.act(first, "to zero$").click()
     found = next(i for i, label in enumerate(site.set.labels) if label.text and i not in own)
-    page.get_by_label("Words of the feature").fill(site.set.labels[found].text)
+    page.get_by_label("Words for the feature").fill(site.set.labels[found].text)
     page.get_by_role("button", name="Find").click()
     page.get_by_role("link", name=f"Add #{found} ").click()
     added = search.strength(found)
