@@ -1,6 +1,6 @@
 """The command line.
 
-`saefari demo | fetch | build | train | encode | merge | label | report | serve | doctor`.
+`saefari demo | fetch | build | train | encode | merge | label | report | eval | serve | doctor`.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from sae_core.build import Summary
     from sae_core.corpus import Corpus
     from sae_core.endpoint import Endpoint
+    from sae_core.evaluation import Evaluation
     from sae_core.fit import Plan
     from sae_core.relabel import Outcome, Relabelling
 
@@ -47,6 +48,8 @@ app = typer.Typer(
 )
 fetch = typer.Typer(help="Get a corpus.", no_args_is_help=True)
 app.add_typer(fetch, name="fetch")
+evaluate = typer.Typer(help="Measure what steering and search do, on any collection.", no_args_is_help=True)
+app.add_typer(evaluate, name="eval")
 
 Home = Annotated[Path | None, typer.Option("--home", help="Folder of collections and caches.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress.")]
@@ -385,6 +388,86 @@ def report(  # noqa: PLR0917 (one argument for each option)
     typer.echo("A running server shows it on the scorecard after a restart.")
 
 
+NameOfCollection = Annotated[str, typer.Argument(help="Name of a collection.")]
+WhichSAE = Annotated[str, typer.Option("--sae", help="Which of its SAEs; default: the first.")]
+Out = Annotated[Path | None, typer.Option("--out", help="Folder for the result as markdown and JSON too.")]
+
+
+@evaluate.command("steering")
+def eval_steering(  # noqa: PLR0917 (one argument for each option)
+    collection: NameOfCollection,
+    sae: WhichSAE = "",
+    trials: Annotated[int, typer.Option("--trials", min=1, help="Queries, each with one feature.")] = 300,
+    out: Out = None,
+    seed: Seed = 0,
+    home: Home = None,
+    quiet: Quiet = False,  # noqa: FBT002
+) -> None:
+    """What steering moves and what else, method by method. Interrupted, it goes on where it was."""
+    from app import evaluating
+
+    options = evaluating.EvalOptions(sae, out, seed)
+    _print_evaluation(
+        evaluating.eval_steering(_settings(home), collection, options, Console(quiet=quiet), trials)
+    )
+
+
+@evaluate.command("retrieval")
+def eval_retrieval(  # noqa: PLR0917 (one argument for each option)
+    collection: NameOfCollection,
+    queries: Annotated[Path, typer.Option("--queries", help="A table with query_id and query.")],
+    qrels: Annotated[Path, typer.Option("--qrels", help="A table with query_id, doc_id and relevance.")],
+    split: Annotated[str, typer.Option("--split", help="Only queries whose column split says so.")] = "",
+    documents: Annotated[
+        Path | None, typer.Option("--documents", help="The judged documents; default: the collection's.")
+    ] = None,
+    embeddings: Annotated[
+        Path | None, typer.Option("--embeddings", help="Their vectors (.npy), a row for each row.")
+    ] = None,
+    name: Annotated[str, typer.Option("--name", help="What the judged set is called.")] = "",
+    sae: WhichSAE = "",
+    out: Out = None,
+    seed: Seed = 0,
+    home: Home = None,
+    quiet: Quiet = False,  # noqa: FBT002
+) -> None:
+    """How much of retrieval is kept on judged queries. Interrupted, it goes on where it was."""
+    from app import evaluating
+
+    files = evaluating.JudgedFiles(queries, qrels, split, documents, embeddings, name)
+    options = evaluating.EvalOptions(sae, out, seed)
+    _print_evaluation(
+        evaluating.eval_retrieval(_settings(home), collection, options, Console(quiet=quiet), files)
+    )
+
+
+@evaluate.command("facets")
+def eval_facets(  # noqa: PLR0917 (one argument for each option)
+    collection: NameOfCollection,
+    judged: Annotated[
+        Path | None,
+        typer.Argument(help="JSON lines with query, facet, documents. Without: categories are facets."),
+    ] = None,
+    names: Annotated[
+        Path | None, typer.Option("--names", help="JSON object: words for each category that is a code.")
+    ] = None,
+    sae: WhichSAE = "",
+    out: Out = None,
+    seed: Seed = 0,
+    home: Home = None,
+    quiet: Quiet = False,  # noqa: FBT002
+) -> None:
+    """What steering towards a facet does to nDCG on judged data, against adding words to the query."""
+    from app import evaluating
+
+    options = evaluating.EvalOptions(sae, out, seed)
+    _print_evaluation(
+        evaluating.eval_facets(
+            _settings(home), collection, options, Console(quiet=quiet), judged=judged, names=names
+        )
+    )
+
+
 @app.command()
 def doctor(home: Home = None) -> None:
     """Check every file of every collection; exit status 1 if one is damaged."""
@@ -598,6 +681,13 @@ def _print_outcome(outcome: Outcome) -> None:
         tokens = f"{outcome.tokens_in:,} tokens in and {outcome.tokens_out:,} out"
         typer.echo(f"Calls answered: {outcome.n_asked:,}; the endpoint counts {tokens}")
     typer.echo(f"Published: {outcome.folder}. A running server shows it after a restart.")
+
+
+def _print_evaluation(evaluation: Evaluation) -> None:
+    from sae_core.report import evaluation_text
+
+    typer.echo(evaluation_text(evaluation))
+    typer.echo("Published with the collection, in its report.md and on the scorecard after a restart.")
 
 
 def _print_summary(summary: Summary) -> None:

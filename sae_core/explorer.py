@@ -97,6 +97,7 @@ class FeatureSet:
     history: list[dict[str, float]]
     matches: dict[str, Matches] = field(default_factory=dict)  # by the name of the other SAE
     report: dict[str, Any] | None = None  # what `saefari report` found, as it is stored
+    evaluation: dict[str, Any] | None = None  # what `saefari eval` found, as it is stored
     label_vectors_ND: NDArray[np.float16] | None = None  # unit rows, 0 where no label; None: no encoder
 
     @cached_property
@@ -179,6 +180,8 @@ class FeatureSet:
             artifact.save_arrays(folder / "matches" / other, vars(matches))
         if self.report is not None:
             artifact.save_json(folder / "report.json", self.report)
+        if self.evaluation is not None:
+            artifact.save_json(folder / "evaluation.json", self.evaluation)
         self.save_labels(folder)
 
     def save_labels(self, folder: Path) -> None:
@@ -212,6 +215,7 @@ class FeatureSet:
                 for other in sorted((folder / "matches").glob("*"))
             },
             report=artifact.load_json(path) if (path := folder / "report.json").is_file() else None,
+            evaluation=artifact.load_json(path) if (path := folder / "evaluation.json").is_file() else None,
             label_vectors_ND=artifact.load_arrays(folder / "labels").get("vectors_ND"),
         )
 

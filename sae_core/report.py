@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from sae_core.dictionaries import NAMES as BASELINES
+from sae_core.evaluation import stored_evaluations
 from sae_core.labels import left_out
 from sae_core.powerlaw import GOOD_R2, PAPER, Fit, Term, paper_laws
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from sae_core.claims import Claim, ClaimsReport, Measure
+    from sae_core.evaluation import Evaluation, Figure, Table
     from sae_core.explorer import FeatureSet
     from sae_core.grid import GridResult, Member
 
@@ -46,6 +48,8 @@ def report_text(manifest: dict[str, Any], spaces: Sequence[FeatureSet]) -> str:
     ]
     for space in spaces:
         lines += _sae_section(space)
+        for evaluation in stored_evaluations(space.evaluation):
+            lines += [evaluation_text(evaluation), ""]
     lines += ["## Where the time went", "", "| stage | seconds |", "|---|---|"]
     lines += [f"| {name} | {seconds:.1f} |" for name, seconds in manifest["seconds"].items()]
     lines += ["", "Made with " + ", ".join(f"{k} {v}" for k, v in manifest["versions"].items()) + "."]
@@ -235,6 +239,47 @@ def interval_text(entry: dict[str, float], *, signed: bool = False) -> str:
     form = "{:+.2f}" if signed else "{:.2f}"
     value, low, high = (form.format(entry[name]) for name in ("value", "low", "high"))
     return f"{value} [{low}, {high}]"
+
+
+# --- evaluations ----------------------------------------------------------------------------------
+
+
+def evaluation_text(evaluation: Evaluation) -> str:
+    """Markdown for people: how it was measured, the tables, and what must be known beside them."""
+    lines = [f"## {evaluation_title(evaluation)}", ""]
+    lines += [f"* {sentence}" for sentence in evaluation.setup]
+    for table in evaluation.tables:
+        lines += ["", f"### {table.title}", "", *_table(*evaluation_rows(table))]
+        lines += ["", table.remark] if table.remark else []
+    lines += ["", *[f"* {remark}" for remark in evaluation.remarks], ""]
+    lines += [
+        f"SAE {evaluation.sae}, seed {evaluation.seed}, {evaluation.made}, {evaluation.seconds:,.0f} s."
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def evaluation_title(evaluation: Evaluation) -> str:
+    """Its kind, and the judged data if there are any."""
+    title = {"steering": "Steering", "retrieval": "Retrieval kept", "facets": "Facets"}[evaluation.kind]
+    return f"{title}: {evaluation.subject}" if evaluation.subject else title
+
+
+def evaluation_rows(table: Table) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Header and rows as people read them, n last."""
+    header = ("", *table.columns, "n")
+    rows = [
+        (row.name, *map(_figure, row.figures), "" if row.n is None else f"{row.n:,}") for row in table.rows
+    ]
+    return header, rows
+
+
+def _figure(figure: Figure | None) -> str:
+    if figure is None:
+        return "—"
+    value = _printed(figure.value, figure.kind)
+    if figure.low is None or figure.high is None or figure.low == figure.high:
+        return value
+    return f"{value} [{_printed(figure.low, figure.kind)}, {_printed(figure.high, figure.kind)}]"
 
 
 # --- grids ----------------------------------------------------------------------------------------

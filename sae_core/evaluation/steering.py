@@ -43,6 +43,17 @@ WORDS = {UP: "up", DOWN: "down"}
 AT_SUCCESS = {UP: (0.35, 0.45, 0.55), DOWN: (0.3, 0.35, 0.4)}  # downwards less is reached
 COMPARED_AT = 0.7  # the cosine at which methods are set against the first
 TARGET, NOISE = "target cosine", "random direction (control)"
+REMARKS = (
+    """Named by words: the judge looks for the words of five labels in the ten best documents (BM25), before
+and after; it reads no activations. Labels are phrases of documents near a direction, so that any direction
+with an honest label moves its words: the random direction shows only that the judge is fair.""",
+    "By activations: the same judge reads the SAE's own activations of the results. That is circular.",
+    """Delta, additive and target cosine move along one line: at one cosine they are the same query, and
+differ in what a strength means for a query that has the feature already, and in how even the cosines are.""",
+    """Others changed: how the features of the ten best documents changed, the moved one left out, rare ones
+weighing more; 0 = the same, 1 = none in common. Read from the SAE's codes. Overlap needs no SAE.""",
+    "Equal cosine and equal success are read off between the points of a method's mean curve.",
+)
 POINTS = ["cosine", "named by words", "by activations (circular)", "others changed", "overlap"]
 
 
@@ -256,6 +267,44 @@ def noise(asked: Sequence[trials.Trial], seed: int) -> list[list[NDArray[np.floa
     both = list(zip(asked, d_TD, strict=True))
     moved = [[move(trial.x_D, {0: a}, d_D[None])[0] for trial, d_D in both] for a in STRENGTHS]
     return [[trial.x_D for trial in asked], *moved]
+
+
+def evaluate_steering(
+    study: Study, console: Console, parts: Path, key: str
+) -> tuple[list[str], list[Table], list[str]]:
+    """Sentences on how it was measured, tables, and what must be known beside them."""
+    from sae_core.evaluation.topics import by_categories  # which stands on this module
+
+    steering = Steering(study, console, parts, key)
+    tables: list[Table] = []
+    tried = {sign: steering.draw(sign) for sign in (UP, DOWN)}
+    details = []
+    for sign, some in tried.items():
+        if some.asked:
+            curves, word = steering.curves(some), WORDS[sign]
+            tables.append(cosine_table(f"Moved {word}: named by words at equal cosine", curves, study.seed))
+            effects = effect_table(
+                f"Moved {word}: what else changed at equal success", curves, AT_SUCCESS[sign], study.seed
+            )
+            tables += [effects, *filter(None, [steering.rewriting(some)])]
+            details.append(curve_table(f"Moved {word}: every point", curves, study.seed))
+    tables += by_categories(steering)
+    if tried[UP].asked or tried[DOWN].asked:
+        tables.append(steering.refinement(tried[UP], tried[DOWN]))
+    return _setup(study, tried), [*tables, *details], [" ".join(remark.split()) for remark in REMARKS]
+
+
+def _setup(study: Study, tried: Mapping[int, Trials]) -> list[str]:
+    queries = "titles, embedded" if study.embedder is not None else "document vectors, as there is no encoder"
+    return [
+        (
+            f"{len(tried[UP].asked):,} random pairs of a query and a feature that it has not (moved up), "
+            f"{len(tried[DOWN].asked):,} of one that it has (moved down). Queries: held-out documents' "
+            f"{queries}. Searched: {len(study.heldout):,} held-out documents, without the query's own and "
+            "those that a label was made from."
+        ),
+        "Chance is 20 % wherever one of five is named. Intervals: 95 %, 1,000 draws of the trials.",
+    ]
 
 
 # --- tables ---------------------------------------------------------------------------------------
