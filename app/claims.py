@@ -1,4 +1,4 @@
-"""What `saefari report` found and how SAEs split, as views."""
+"""What `saefari report` and `saefari eval` found and how SAEs split, as views."""
 
 from __future__ import annotations
 
@@ -6,10 +6,20 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from app import urls
-from app.views import CategoryRow, CategoryTable, ClaimsView, ClaimView, Histogram, SplittingView
+from app.views import (
+    CategoryRow,
+    CategoryTable,
+    ClaimsView,
+    ClaimView,
+    EvaluationTable,
+    EvaluationView,
+    Histogram,
+    SplittingView,
+)
 from sae_core.claims import FAILS, HOLDS, IN_PART, UNMEASURED, Claim, ClaimsReport, basis_of
 from sae_core.errors import SaefariError
-from sae_core.report import beside_rows, interval_text, measure_row
+from sae_core.evaluation import Evaluation, stored_evaluations
+from sae_core.report import beside_rows, evaluation_rows, evaluation_title, interval_text, measure_row
 
 if TYPE_CHECKING:
     from app.deps import ServedCollection, ServedSAE
@@ -85,6 +95,24 @@ def _categories(sae: ServedSAE, report: ClaimsReport) -> CategoryTable | None:
             for scores in report.categories
         ],
     )
+
+
+def evaluation_views(collection: ServedCollection, sae: ServedSAE) -> tuple[list[EvaluationView], str]:
+    """What `saefari eval` measured of an SAE, and why something that is there cannot be shown ("")."""
+    try:
+        found = stored_evaluations(sae.set.evaluation)
+    except SaefariError as error:
+        return [], str(error)
+    basis = basis_of(collection.explorer.manifest, sae.name)
+    return [_evaluation(each, at, is_stale=each.basis != basis) for at, each in enumerate(found)], ""
+
+
+def _evaluation(found: Evaluation, at: int, *, is_stale: bool) -> EvaluationView:
+    tables = [
+        EvaluationTable(table.title, *evaluation_rows(table), remark=table.remark) for table in found.tables
+    ]
+    title = evaluation_title(found)
+    return EvaluationView(str(at + 1), title, found.made, is_stale, found.setup, tables, found.remarks)
 
 
 def splitting_views(collection: ServedCollection, sae: ServedSAE) -> list[SplittingView]:

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import RedirectResponse, Response
 
 from app import urls
-from app.claims import claims_view, splitting_views
+from app.claims import claims_view, evaluation_views, splitting_views
 from app.deps import (
     HIGH_DENSITY,
     N_VENUES,
@@ -109,6 +109,7 @@ def scorecard_view(collection: ServedCollection, sae: ServedSAE) -> ScorecardVie
         n_documents=sae.n_documents,
     )
     claims, problem = claims_view(collection, sae)
+    evaluations, unread = evaluation_views(collection, sae)
     return ScorecardView(
         collection=collection.name,
         summary=summary,
@@ -124,6 +125,8 @@ def scorecard_view(collection: ServedCollection, sae: ServedSAE) -> ScorecardVie
         ),
         claims=claims,
         claims_problem=problem,
+        evaluations=evaluations,
+        evaluations_problem=unread,
         splitting=splitting_views(collection, sae),
         compare_url=urls.compare(collection.name) if len(collection.saes) > 1 else None,
         url=summary.url,

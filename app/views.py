@@ -925,6 +925,29 @@ class CompareView:
 
 
 @dataclass(frozen=True)
+class EvaluationTable:
+    """A table of an evaluation, its figures printed already."""
+
+    title: str
+    header: tuple[str, ...]
+    rows: list[tuple[str, ...]]
+    remark: str
+
+
+@dataclass(frozen=True)
+class EvaluationView:
+    """What one `saefari eval` measured."""
+
+    id: str
+    title: str
+    made: str
+    is_stale: bool  # labels or families were made again since
+    setup: list[str]
+    tables: list[EvaluationTable]
+    remarks: list[str]
+
+
+@dataclass(frozen=True)
 class ScorecardView:
     collection: str
     summary: SAESummary
@@ -932,6 +955,8 @@ class ScorecardView:
     card: Scorecard
     claims: ClaimsView | None  # None: `saefari report` was not run
     claims_problem: str  # why a report that is there is not shown
+    evaluations: list[EvaluationView]
+    evaluations_problem: str
     splitting: list[SplittingView]
     compare_url: str | None  # where there are several SAEs
     url: str
