@@ -496,8 +496,8 @@ class SeparateQuery(_Query):
     `q` is the search that features are used in as sliders.
     """
 
-    a: Side = Side()  # noqa: RUF009 (frozen)
-    b: Side = Side()  # noqa: RUF009
+    a: Side = Side()
+    b: Side = Side()
     q: str = ""
     sort: str = CONTRAST_SORTS[0]
     page: int = 1

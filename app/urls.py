@@ -111,6 +111,12 @@ def decimals(value: float) -> str:
     return printed.removesuffix("0")
 
 
+def separate(collection: str, sae: str, a: Iterable[str] = (), b: Iterable[str] = ()) -> str:
+    """What separates the documents `a` from `b`; `app.query.SeparateQuery.url` prints other sets too."""
+    parameters = [("a", each) for each in a] + [("b", each) for each in b]
+    return with_parameters(f"/{_segment(collection)}/{_segment(sae)}/separate", parameters)
+
+
 def features(collection: str, sae: str) -> str:
     return f"/{_segment(collection)}/{_segment(sae)}/features"
 

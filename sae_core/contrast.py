@@ -21,10 +21,13 @@ from sae_core.intervals import Z_95, Interval
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import TypeAlias
 
     from numpy.typing import NDArray
 
     from sae_core.codes import Codes
+
+    _Positions: TypeAlias = Sequence[int] | NDArray[np.integer]
 
 LEVEL = 0.05  # of p and of q
 _SAME = 1 + 1e-7  # tables that are as likely as the one found, up to rounding
@@ -44,9 +47,10 @@ class Separation:
     log_odds: Interval  # natural; > 0 where A has it more
     p: float
     q: float  # 1 where it was not tested
+    is_tested: bool  # it could pass, however it were shared out
 
 
-def separate(codes: Codes, a: Sequence[int], b: Sequence[int] | None = None) -> list[Separation]:
+def separate(codes: Codes, a: _Positions, b: _Positions | None = None) -> list[Separation]:
     """Features that fire on documents of A or B, by rising q, then p, then falling |log odds|.
 
     `a` and `b` are positions of documents; `b` None stands for all others. The two must not overlap, and
@@ -67,10 +71,10 @@ def separate(codes: Codes, a: Sequence[int], b: Sequence[int] | None = None) -> 
     q[tested] = benjamini_hochberg(p[tested])
     value, reach = _log_odds(n_a, n_b, size_a, size_b)
     order = np.lexsort((latents, -np.abs(value), p, q))
-    columns = (latents, n_a, n_b, n_a / size_a, n_b / size_b, value, reach, p, q)
+    columns = (latents, n_a, n_b, n_a / size_a, n_b / size_b, value, reach, p, q, tested)
     return [
-        Separation(latent, a_, b_, share_a, share_b, Interval(v, v - r, v + r), p_, q_)
-        for latent, a_, b_, share_a, share_b, v, r, p_, q_ in zip(
+        Separation(latent, a_, b_, share_a, share_b, Interval(v, v - r, v + r), *tests)
+        for latent, a_, b_, share_a, share_b, v, r, *tests in zip(
             *(column[order].tolist() for column in columns), strict=True
         )
     ]
