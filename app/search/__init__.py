@@ -20,7 +20,7 @@ from sae_core.errors import EmbedderNotReady, SaefariError
 from sae_core.explorer import SearchAnswer
 from sae_core.filters import Filters
 from sae_core.lenses import BadLens
-from sae_core.steer import CancelledQuery, Moves, start_from
+from sae_core.steer import CancelledQuery
 
 __all__ = ["Search", "is_search", "plan", "router", "search"]
 
@@ -102,18 +102,14 @@ def answer(asked: Search, began: float) -> SearchView:
 
 
 def _rank(asked: Search) -> SearchAnswer | None:
-    """The ranking. Without words or documents the query is what is moved; None if that is nothing either."""
-    query, sae = asked.query, asked.sae
-    if asked.code is not None:
-        x_D, moves = asked.code.x_D, asked.moves
-    elif asked.moves.strengths or asked.moves.families:
-        x_D, moves = start_from(asked.moves, sae.directions_ND), Moves()
-    else:
+    """The ranking; None if there is nothing to search for."""
+    query = asked.query
+    if asked.x_D is None:
         return None
     return asked.collection.explorer.search(
-        sae.name,
-        x_D,
-        moves,
+        asked.sae.name,
+        asked.x_D,
+        asked.applied,
         filters=Filters(query.year_min, query.year_max, query.venues, query.categories, query.cited_min),
         required=asked.required,
         excluded=asked.excluded,

@@ -6,6 +6,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
+import numpy as np
+from numpy.typing import NDArray
+
 from app import lenses
 from app.deps import Library, ServedCollection, ServedSAE
 from app.lenses import AppliedLens
@@ -13,7 +16,7 @@ from app.query import MAX_STRENGTHS, SearchQuery, as_strength
 from sae_core.errors import SaefariError
 from sae_core.explorer import Code
 from sae_core.lenses import LensMove
-from sae_core.steer import FamilyMove, Moves
+from sae_core.steer import CancelledQuery, FamilyMove, Moves, start_from
 
 
 @dataclass(frozen=True)
@@ -24,6 +27,7 @@ class Search:
     sae: ServedSAE
     query: SearchQuery  # without strengths that say what is so anyway
     code: Code | None = None  # of the words and documents it begins from; None if there are none
+    x_D: NDArray[np.float32] | None = None  # what is searched for, before `applied`; None: nothing yet
     moves: Moves = field(default_factory=Moves)  # of lenses and of the address, in features of this SAE
     families: dict[int, float] = field(default_factory=dict)  # how far along each, also where that is nothing
     required: frozenset[int] = frozenset()
@@ -37,6 +41,11 @@ class Search:
     @property
     def own(self) -> dict[int, float]:
         return {} if self.code is None else self.code.own
+
+    @property
+    def applied(self) -> Moves:
+        """What is done to the query `x_D`: nothing where the moves themselves are the query."""
+        return Moves() if self.code is None else self.moves
 
     @property
     def is_steered(self) -> bool:
@@ -132,12 +141,20 @@ def plan(
     unknown = [root for root in asked.families if root not in sae.forest.families]
     remarks += [f"There is no family {root} here: its slider is left out." for root in unknown]
     families = {root: amount for root, amount in asked.families.items() if root not in unknown}
+    moves = _moves(sae, query, asked, families, own, {} if code is None else code.own)
+    x_D = None if code is None else code.x_D
+    if x_D is None and problem is None and (moves.strengths or moves.families):
+        try:
+            x_D = start_from(moves, sae.directions_ND)
+        except CancelledQuery as error:
+            problem = error
     return Search(
         collection=collection,
         sae=sae,
         query=query,
         code=code,
-        moves=_moves(sae, query, asked, families, own, {} if code is None else code.own),
+        x_D=x_D,
+        moves=moves,
         families=families,
         required=asked.demanded("require"),
         excluded=asked.demanded("exclude"),
