@@ -6,7 +6,7 @@ Coordinates are in units of the picture's viewBox, y downwards. Nothing here kno
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeGuard
 
@@ -14,6 +14,7 @@ from app.views import FamilySlider, GridRow, Histogram, Slider
 
 MIN_LOG_TICKS = 3
 TICK_HEIGHT = 48.0  # of a linear upward axis: about so far apart
+SMALL_SIDE = 0.06  # of the larger: what the other side of zero has at least
 
 
 @dataclass(frozen=True)
@@ -122,6 +123,14 @@ class Rail:
     ridge: str  # SVG path in a box of 100 x 12
 
 
+@dataclass(frozen=True)
+class SignedScale:
+    """Where zero is on 0..100, and how long a bar of 1 would be."""
+
+    zero: float
+    unit: float
+
+
 def nice_ticks(low: float, high: float, n: int = 5) -> list[float]:
     """About `n` round numbers inside `low`..`high`: steps of 1, 2, 2.5 or 5 times a power of ten."""
     if not (math.isfinite(low) and math.isfinite(high)) or high <= low:
@@ -215,6 +224,16 @@ def rail(slider: Slider | FamilySlider) -> Rail:
         ridge_width=round(scale * (ridge.high - ridge.low), 2),
         ridge=silhouette(ridge, 100, 12),
     )
+
+
+def signed_scale(values: Iterable[float]) -> SignedScale:
+    """Room for signed numbers on 0..100: as much on each side of zero as the largest of them needs."""
+    lowest, highest = 0.0, 0.0
+    for value in values:
+        lowest, highest = min(lowest, value), max(highest, value)
+    reach = max(highest, -lowest) or 1.0
+    low, high = max(-lowest, SMALL_SIDE * reach), max(highest, SMALL_SIDE * reach)
+    return SignedScale(round(100 * low / (low + high), 1), 100 / (low + high))
 
 
 def _count_ticks(tallest: int, *, is_log: bool) -> list[float]:

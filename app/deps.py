@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 import numpy as np
 from fastapi import APIRouter, Request
+from numpy.typing import NDArray
 
 from app import urls
 from app.catalog import FILE_NAME, Catalog
@@ -44,12 +45,14 @@ from sae_core.explorer import Explorer, FeatureSet
 from sae_core.families import Family
 from sae_core.families.model import ALGORITHMS
 from sae_core.lenses import Match
+from sae_core.steer import explained
 
 log = logging.getLogger("saefari")
 
 DEAD = "never fires"
 OWN_EMBEDDINGS = "embeddings made elsewhere"
 N_CHIPS = 4
+MAX_EXPLAINED = 8192  # documents of which it is kept how far their features explain them
 N_EXAMPLES = 6
 N_VENUES = 12
 MAX_LENS_MATCHES = 256  # lenses of other SAEs
@@ -93,6 +96,7 @@ class ServedSAE:
         self.forest = ServedForest(self, feature_set.forest)
         self.algorithms = _algorithms(feature_set)
         self.n_dead = self.fires.count(0)
+        self._explained: Cache[float] = Cache(MAX_EXPLAINED, lambda _: 1)
         self.summary = self._summary()
         self.lens_matches: Cache[dict[int, Match]] = Cache(MAX_LENS_MATCHES, lambda _: 1)
         self._shares: Cache[dict[int, float]] = Cache(MAX_SHARES, len)
@@ -168,6 +172,15 @@ class ServedSAE:
             latent, self.texts[latent], self.labels[latent].trust, self.urls[latent], **numbers
         )
 
+    def explained(self, position: int, y_D: NDArray[np.float32]) -> float:
+        """Share of a document's centred squared norm that its features explain; kept."""
+        if (known := self._explained.get(position)) is None:
+            latents, values = self.set.codes.of_document(position)
+            b_dec_D = self.set.sae.b_dec_D
+            known = explained(y_D, values @ self.directions_ND[latents] + b_dec_D, b_dec_D)
+            self._explained.put(position, known)
+        return known
+
     def histogram(self, latent: int, marker: float | None = None) -> Histogram:
         counts = np.asarray(self.set.features.histogram_NH[latent]).tolist()
         return Histogram(0.0, self.maxima[latent], counts, marker)
@@ -224,6 +237,10 @@ class ServedCollection:
         self.default = self.saes[names[0]] if names else None
         self.years = self._years()
         self.venue_sizes = self._venue_sizes()
+        metadata = explorer.metadata
+        self.largest_venues = _by_size(metadata.venue_codes_M)
+        self.largest_categories = _by_size(metadata.category_codes)
+        self.most_cited = int(np.max(metadata.citations_M, initial=-1))
         self.card = self._card()
         self.examples = {name: self._examples(sae) for name, sae in self.saes.items()}
 
@@ -319,6 +336,13 @@ class ServedCollection:
             first = range(min(N_EXAMPLES, self.explorer.n_documents))
             texts = [document.title for document in self.catalog.documents(first)]
         return [link(text, urls.search(self.name, sae.name, text)) for text in texts]
+
+
+def _by_size(codes: NDArray[np.integer]) -> list[int]:
+    """The codes >= 0 that occur, most frequent first."""
+    counts = np.bincount(codes[codes >= 0])
+    largest: list[int] = np.argsort(-counts, kind="stable")[: np.count_nonzero(counts)].tolist()
+    return largest
 
 
 def document_card(  # noqa: PLR0917

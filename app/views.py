@@ -106,6 +106,14 @@ class DocumentCard:
 
 
 @dataclass(frozen=True)
+class DocumentLink:
+    """A document by its title."""
+
+    title: str
+    url: str
+
+
+@dataclass(frozen=True)
 class Page:
     """Paging of a list."""
 
@@ -363,13 +371,145 @@ class MoveChip:
 
 
 @dataclass(frozen=True)
+class Mark:
+    """What a result was chosen for, or what would take the place of that."""
+
+    role: str  # "like", "unlike", "up", "down", "a", "b", "why", "against"
+    is_on: bool
+    url: str  # takes it back, or, where it is not on, puts it in the place of its opposite
+
+
+@dataclass(frozen=True)
 class ResultRow:
     rank: int
     document: DocumentCard
     score: float  # cosine with the steered query
     bar: float  # score relative to the best of this search, 0..1
     shared: tuple[FeatureChip, ...]  # strongest features that the steered query and the document share
-    moved: int | None  # places gained (+) or lost (-) against the unsteered ranking; None: nothing is steered
+    moved: int | None  # places gained (+) or lost (-) against the unsteered ranking; None: no such place
+    is_new: bool  # not among the first thousand of the unsteered ranking
+    marks: tuple[Mark, ...]
+    explained: float | None  # share of its centred squared norm that its features explain
+
+
+@dataclass(frozen=True)
+class Contribution:
+    """What one feature has to do with a score."""
+
+    feature: FeatureChip  # with the document's activation
+    value: float
+
+
+@dataclass(frozen=True)
+class WhyPaper:
+    """A score as a sum, or the difference of two: parts + bias + missed = score = query + moves."""
+
+    document: DocumentLink
+    below: DocumentLink | None  # the other document, where this is a difference of two
+    rank: int | None  # None: not on this page
+    score: float
+    parts: list[Contribution]  # of the document's features, by falling size
+    bias: float  # the same for every document
+    missed: float  # not captured by features
+    query: float  # what the query as it was brings, once the steered one is scaled to unit length
+    moves: list[Contribution]  # what each move added
+    explained: float | None  # share of the document's centred squared norm that its features explain
+    close_url: str
+
+
+@dataclass(frozen=True)
+class PlainRow:
+    """A document on the first page of the unsteered ranking, and where it went."""
+
+    rank: int
+    document: DocumentLink
+    now: int | None  # its rank; None: not among the first thousand, or filtered out
+    is_filtered: bool  # what is required or excluded leaves it out
+
+
+@dataclass(frozen=True)
+class Notch:
+    """What one more notch of a slider would do to the first results, by their cosines."""
+
+    step: float  # of strength
+    n_rise: int
+    n_fall: int
+    most: DocumentLink | None  # that would move furthest up
+    places: int  # by so many
+    shown: tuple[int, ...]  # places that each shown result would gain (+) or lose (-)
+
+
+@dataclass(frozen=True)
+class Preview:
+    """A slider of the panel, before it is moved."""
+
+    latent: int
+    label: str
+    down: Notch | None  # None: it is at its end
+    up: Notch | None
+
+
+@dataclass(frozen=True)
+class ProposedMove:
+    """A slider move that marks on results suggest."""
+
+    feature: FeatureChip
+    words: str  # "more dust"
+    own: float
+    strength: float
+    gain: float  # what it adds to the scores of wanted documents, less that of unwanted ones; mean
+    url: str  # accepts it
+
+
+@dataclass(frozen=True)
+class Proposals:
+    """What follows from the marks."""
+
+    moves: list[ProposedMove]
+    n_up: int
+    n_down: int
+    clear_url: str
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A document that the address names, and the address without it."""
+
+    role: str  # "like", "unlike", "a", "b"
+    document: DocumentLink
+    remove_url: str
+
+
+@dataclass(frozen=True)
+class Faithful:
+    """How far the features speak for the query and for the results."""
+
+    explained: float  # share of the query's centred squared norm
+    overlap: float | None  # of its first results with those of its reconstruction
+    n: int  # how many were compared
+    page: float | None  # mean share of the results shown
+    is_low: bool  # sliders act on less than half of the meaning
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One value of a filter. `count`: documents that pass the other filters; None: no time to count."""
+
+    key: str  # for the script that renews counts
+    value: str
+    text: str
+    count: int | None
+    is_chosen: bool
+
+
+@dataclass(frozen=True)
+class Facets:
+    """What documents can be filtered by."""
+
+    years: list[tuple[int, int | None]]  # year, documents
+    venues: list[Choice]
+    categories: list[Choice]
+    cited: list[Choice]  # at least so often
 
 
 @dataclass(frozen=True)
@@ -393,12 +533,10 @@ class SearchView:
     found_note: str | None  # why it was looked for by words only
     find: str  # those words
     cosine: float  # of the steered query with the query
-    explained: float | None  # share of the query's (centred) squared norm that its features explain
     results: list[ResultRow]
     page: Page | None
     years: tuple[int | None, int | None]  # chosen range
     year_bounds: tuple[int, int] | None  # what the collection has
-    venues: list[Option]
     examples: list[Option]
     reset_url: str
     url: str  # canonical address of this view
@@ -406,6 +544,21 @@ class SearchView:
     message: str | None  # zero results, encoder loading ...: what happened and what to do
     remarks: list[str]  # what could not be done as asked, in sentences
     seconds: float  # embedding + ranking + reading, for the footer
+    # what the block `results` has beside the ranking
+    plain: list[PlainRow]  # the first page of the unsteered ranking; empty where nothing is steered
+    ways: list[Option]  # a list, or steered and unsteered side by side
+    why: WhyPaper | None  # the document that is asked about
+    above: WhyPaper | None  # and what it has more than another
+    previews: list[Preview]
+    n_pool: int  # first results that previews are about
+    proposals: Proposals | None  # None: nothing is marked
+    chosen: list[Chosen]  # documents to be like and unlike, and those ticked for A and B
+    separate_url: str | None  # what separates A from B
+    faithful: Faithful | None
+    facets: Facets | None
+    keywords: float  # weight of the words, 0..1
+    n_keywords: int  # documents that have them, at most a thousand
+    diverse: bool
 
 
 @dataclass(frozen=True)
@@ -505,14 +658,6 @@ class EvidenceTab:
     text: str
     url: str
     is_chosen: bool
-
-
-@dataclass(frozen=True)
-class DocumentLink:
-    """A document by its title."""
-
-    title: str
-    url: str
 
 
 @dataclass(frozen=True)

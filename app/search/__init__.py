@@ -5,20 +5,21 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 
+import numpy as np
 from fastapi import APIRouter, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import RedirectResponse, Response
+from numpy.typing import NDArray
 
 from app import lenses, urls
 from app.deps import ServedCollection, ServedSAE, add_page, get_library, get_sae, paging, wanted_block
 from app.pages import page
 from app.query import BadParameter, Parameters, SearchQuery, readable
-from app.search import moves, panel, results
+from app.search import facets, moves, panel, results
 from app.search.asking import Search, plan
-from app.views import ResultRow, SearchView
+from app.views import SearchView
 from sae_core.errors import EmbedderNotReady, SaefariError
 from sae_core.explorer import SearchAnswer
-from sae_core.filters import Filters
 from sae_core.lenses import BadLens
 from sae_core.steer import CancelledQuery
 
@@ -91,28 +92,28 @@ def answer(asked: Search, began: float) -> SearchView:
         return _view(asked, None, began, message=str(asked.problem))
     if not asked.wants("results"):
         return _view(asked, None, began)
+    if asked.x_D is None:
+        return _view(asked, None, began, message=NOTHING if asked.query.steering() else None)
+    words = results.words(asked)
     try:
-        found = _rank(asked)
+        found = _rank(asked, asked.x_D, words)
     except CancelledQuery as error:
         return _view(asked, None, began, message=str(error))
-    if found is None:
-        return _view(asked, None, began, message=NOTHING if asked.query.steering() else None)
-    rows = results.rows(asked, found)
-    return _view(asked, found, began, message=results.message(asked, found), rows=rows)
+    shown = results.show(asked, asked.x_D, found, words)
+    return _view(asked, found, began, message=results.message(asked, found), shown=shown)
 
 
-def _rank(asked: Search) -> SearchAnswer | None:
-    """The ranking; None if there is nothing to search for."""
+def _rank(asked: Search, x_D: NDArray[np.float32], words: results.Words) -> SearchAnswer:
     query = asked.query
-    if asked.x_D is None:
-        return None
     return asked.collection.explorer.search(
         asked.sae.name,
-        asked.x_D,
+        x_D,
         asked.applied,
-        filters=Filters(query.year_min, query.year_max, query.venues, query.categories, query.cited_min),
+        filters=facets.filters_of(query),
         required=asked.required,
         excluded=asked.excluded,
+        keywords=words.positions,
+        weight=query.keywords,
         diverse=query.diverse,
         offset=(query.page - 1) * results.PAGE_SIZE,
         limit=results.PAGE_SIZE,
@@ -125,7 +126,7 @@ def _view(
     began: float,
     *,
     message: str | None = None,
-    rows: list[ResultRow] | None = None,
+    shown: results.Shown | None = None,
 ) -> SearchView:
     query, collection, sae = asked.query, asked.collection, asked.sae
     is_panel, is_found = asked.wants("panel"), asked.wants("found") or asked.wants("panel")
@@ -154,20 +155,19 @@ def _view(
         found_note=panel.found_note(asked) if is_found else None,
         find=query.find,
         cosine=1.0 if edit is None else edit.cosine,
-        explained=None if found is None or asked.code is None else found.explained,
-        results=rows or [],
         page=None
         if found is None
         else paging(query.page, results.PAGE_SIZE, total, lambda n: query.url(page=n)),
         years=(query.year_min, query.year_max),
         year_bounds=collection.year_bounds,
-        venues=results.venues(asked) if is_panel else [],
         examples=collection.examples[sae.name],
         reset_url=moves.reset_url(query),
         url=url,
         json_url=urls.json(url),
         message=message,
-        remarks=list(asked.remarks),
+        keywords=query.keywords,
+        diverse=query.diverse,
+        **vars(shown or results.nothing(asked)),
         seconds=time.perf_counter() - began,
     )
 

@@ -3,53 +3,175 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
-from app.deps import N_VENUES, ServedSAE
+import numpy as np
+from numpy.typing import NDArray
+
+from app import urls
+from app.catalog import CatalogTimeout
+from app.deps import ServedSAE, shorten
 from app.query import MAX_PAGE, SearchQuery
+from app.search import reasons
 from app.search.asking import Search
-from app.views import FeatureChip, Option, ResultRow
-from sae_core.explorer import SearchAnswer
+from app.search.facets import facets, filters_of
+from app.views import (
+    Chosen,
+    DocumentLink,
+    Facets,
+    Faithful,
+    FeatureChip,
+    Mark,
+    Option,
+    PlainRow,
+    Preview,
+    Proposals,
+    ResultRow,
+    WhyPaper,
+)
+from sae_core.explorer import DEPTH, SearchAnswer
+from sae_core.feedback import Marked
+from sae_core.filters import Filters
 
 PAGE_SIZE = 10
 N_SHARED = 4
+ROLES = ("like", "unlike", "up", "down", "a", "b")  # what a document can be chosen for, by any number
+OPPOSITES = {"like": "unlike", "unlike": "like", "up": "down", "down": "up", "a": "b", "b": "a"}
+CHIPS = ("like", "unlike", "a", "b")  # those that are shown apart from the results too
 
 
-def message(asked: Search, found: SearchAnswer) -> str | None:
+@dataclass(frozen=True)
+class Shown:
+    """What the block `results` shows: the fields of `SearchView` that are filled here."""
+
+    results: list[ResultRow] = field(default_factory=list)
+    plain: list[PlainRow] = field(default_factory=list)
+    ways: list[Option] = field(default_factory=list)
+    why: WhyPaper | None = None
+    above: WhyPaper | None = None
+    previews: list[Preview] = field(default_factory=list)
+    n_pool: int = 0
+    proposals: Proposals | None = None
+    chosen: list[Chosen] = field(default_factory=list)
+    separate_url: str | None = None
+    faithful: Faithful | None = None
+    facets: Facets | None = None
+    n_keywords: int = 0
+    remarks: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Named:
+    """The documents that the address names, by id; those that are not here are missing."""
+
+    positions: dict[str, int]
+    missing: list[str]
+
+    @classmethod
+    def of(cls, asked: Search) -> Named:
+        query = asked.query
+        wanted = [*query.up, *query.down, *query.a, *query.b, *query.like, *query.unlike]
+        wanted += [name for name in (query.why, query.against) if name]
+        if not wanted:
+            return cls({}, [])
+        positions = asked.collection.catalog.find_positions(wanted)
+        return cls(positions, [name for name in dict.fromkeys(wanted) if name not in positions])
+
+    def among(self, names: Iterable[str]) -> list[int]:
+        return [self.positions[name] for name in names if name in self.positions]
+
+
+@dataclass(frozen=True)
+class Words:
+    """The keyword leg: documents that have the words of the query, best match first."""
+
+    positions: NDArray[np.int64] | None  # None: not asked for
+    remark: str = ""
+
+    def __len__(self) -> int:
+        return 0 if self.positions is None else len(self.positions)
+
+
+def words(asked: Search) -> Words:
+    """What the catalogue finds for the words, if they count."""
     query = asked.query
-    if found.total == 0:
-        known = set(asked.collection.explorer.metadata.venues)
-        unknown = [venue for venue in query.venues if venue not in known]
-        if unknown:
-            return f'No document here has the venue "{unknown[0]}". Clear it, or choose another.'
-        return "No document passes these filters. Widen the years or clear the venues."
-    if not len(found.hits.positions):
-        last = min(MAX_PAGE, math.ceil(found.total / PAGE_SIZE))
-        return f"There is no page {query.page:,}: the results end on page {last:,}."
+    if not query.keywords:
+        return Words(None)
     if not query.q:
-        return "There are no words in this search: documents are ranked by the features alone."
-    return None
+        return Words(None, "There are no words to count: the order is by meaning alone.")
+    try:
+        found = asked.collection.catalog.keyword_hits(query.q)
+    except CatalogTimeout:
+        return Words(None, "Looking up the words took too long, so the order is by meaning alone.")
+    remark = "" if len(found) else "No document has these words, so the order is by meaning alone."
+    return Words(found, remark)
 
 
-def rows(asked: Search, found: SearchAnswer) -> list[ResultRow]:
-    sae, first = asked.sae, (asked.query.page - 1) * PAGE_SIZE
+def nothing(asked: Search) -> Shown:
+    """What is shown where nothing could be ranked: the panel is to stay as it is."""
+    return Shown(chosen=_chosen(asked, Named.of(asked)), facets=facets(asked), remarks=list(asked.remarks))
+
+
+def show(asked: Search, x_D: NDArray[np.float32], found: SearchAnswer, words: Words) -> Shown:
+    """Everything about the ranking, with one question to the catalogue."""
+    named = Named.of(asked)
+    foresight = reasons.Foresight(asked, x_D, found)
     positions = found.hits.positions.tolist()
-    scores = found.hits.scores.tolist()
+    baseline = [] if found.baseline is None else found.baseline.positions.tolist()
+    asked.collection.catalog.documents(
+        list(dict.fromkeys([*positions, *baseline, *named.positions.values(), *foresight.movers]))
+    )
+    results = rows(asked, found, named)
+    first = (asked.query.page - 1) * PAGE_SIZE
+    shares = [row.explained for row in results if row.explained is not None]
+    return Shown(
+        results=results,
+        plain=plain_rows(asked, found),
+        ways=_ways(asked.query, found),
+        **_whys(asked, found, named, results),
+        previews=foresight.previews(first, len(results), lambda position: link(asked, position)),
+        n_pool=foresight.n_pool,
+        proposals=_proposals(asked, x_D, named, positions),
+        chosen=_chosen(asked, named),
+        separate_url=_separate_url(asked.query),
+        faithful=reasons.faithful(asked, x_D, shares),
+        facets=facets(asked),
+        n_keywords=len(words),
+        remarks=_remarks(asked, named, words),
+    )
+
+
+def link(asked: Search, position: int) -> DocumentLink:
+    return asked.collection.cite([position])[0]
+
+
+# --- rows ------------------------------------------------------------------------------------------
+
+
+def rows(asked: Search, found: SearchAnswer, named: Named) -> list[ResultRow]:
+    sae, first = asked.sae, (asked.query.page - 1) * PAGE_SIZE
     ranks = None if found.baseline_ranks is None else found.baseline_ranks.tolist()
-    deltas = found.edit.deltas if asked.code else asked.moves.strengths
-    activations = {
-        latent: asked.own.get(latent, 0.0) + deltas.get(latent, 0.0) for latent in {**asked.own, **deltas}
-    }
-    steered = {latent: value for latent, value in activations.items() if value > 0}
+    steered = {latent: value for latent, value in {**asked.own, **asked.moves.strengths}.items() if value > 0}
+    marks = _marks(asked.query, named)
+    cards = asked.collection.cards(found.hits.positions.tolist(), sae)
+    scores = found.hits.scores.tolist()
+    strengths = scores if found.fused is None else found.fused.tolist()
+    vector = asked.collection.explorer.vector
     return [
         ResultRow(
             rank=first + at + 1,
             document=card,
             score=scores[at],
-            bar=min(1.0, max(0.0, scores[at] / found.best)) if found.best > 0 else 0.0,
+            bar=min(1.0, max(0.0, strengths[at] / found.best)) if found.best > 0 else 0.0,
             shared=_shared(sae, steered, card.position),
             moved=None if ranks is None or ranks[at] < 0 else ranks[at] - (first + at),
+            is_new=ranks is not None and ranks[at] < 0,
+            marks=marks.get(card.position, ()),
+            explained=sae.explained(card.position, vector(card.position)),
         )
-        for at, card in enumerate(asked.collection.cards(positions, sae))
+        for at, card in enumerate(cards)
     ]
 
 
@@ -62,19 +184,145 @@ def _shared(sae: ServedSAE, steered: dict[int, float], position: int) -> tuple[F
     return tuple(sae.chip(latent, value) for _, latent, value in both[:N_SHARED])
 
 
-# --- filters --------------------------------------------------------------------------------------
+def _marks(query: SearchQuery, named: Named) -> dict[int, tuple[Mark, ...]]:
+    """What each document was chosen for."""
+    found: dict[int, tuple[Mark, ...]] = {}
+    for role in (*ROLES, "why", "against"):
+        names = getattr(query, role)
+        for name in names if role in ROLES else [names] * bool(names):
+            if (position := named.positions.get(name)) is not None:
+                found[position] = (*found.get(position, ()), *_mark(query, role, name))
+    return found
 
 
-def venues(asked: Search) -> list[Option]:
-    """The largest venues, and those that are chosen."""
-    query, sizes = asked.query, asked.collection.venue_sizes
-    shown = sizes[:N_VENUES]
-    names = {name for name, _ in shown}
-    shown = shown + [(name, dict(sizes).get(name, 0)) for name in query.venues if name not in names]
-    return [_venue(query, name, count) for name, count in shown]
+def _mark(query: SearchQuery, role: str, name: str) -> list[Mark]:
+    if role == "why":
+        return [Mark(role, is_on=True, url=query.url(why="", against=""))]
+    if role == "against":
+        return [Mark(role, is_on=True, url=query.url(against=""))]
+    changes: dict[str, Any] = {role: tuple(other for other in getattr(query, role) if other != name)}
+    if role in {"like", "unlike"}:
+        changes["page"] = 1
+    marks = [Mark(role, is_on=True, url=query.url(**changes))]
+    other = OPPOSITES[role]
+    if name not in getattr(query, other):
+        swapped = {**changes, other: (*getattr(query, other), name)}
+        marks.append(Mark(other, is_on=False, url=query.url(**swapped)))
+    return marks
 
 
-def _venue(query: SearchQuery, name: str, count: int) -> Option:
-    is_chosen = name in query.venues
-    venues = tuple(v for v in query.venues if v != name) if is_chosen else (*query.venues, name)
-    return Option(name, name, query.url(venues=venues, page=1), is_chosen, count)
+def plain_rows(asked: Search, found: SearchAnswer) -> list[PlainRow]:
+    """The first page of the unsteered ranking, and where each of its documents went."""
+    if found.baseline is None or found.moved_ranks is None:
+        return []
+    links = asked.collection.cite(found.baseline.positions.tolist())
+    return [
+        PlainRow(at + 1, document, rank + 1 if 0 <= rank < DEPTH else None, is_filtered=rank < 0)
+        for at, (document, rank) in enumerate(zip(links, found.moved_ranks.tolist(), strict=True))
+    ]
+
+
+def _ways(query: SearchQuery, found: SearchAnswer) -> list[Option]:
+    if found.baseline is None:
+        return []
+    texts = {"list": "List", "ab": "Before and after"}
+    return [Option(way, text, query.url(view=way, page=1), query.view == way) for way, text in texts.items()]
+
+
+# --- what is chosen --------------------------------------------------------------------------------
+
+
+def _whys(
+    asked: Search, found: SearchAnswer, named: Named, results: Sequence[ResultRow]
+) -> dict[str, WhyPaper]:
+    query = asked.query
+    position, other = (named.positions.get(name) for name in (query.why, query.against))
+    if position is None:
+        return {}
+    rank = next((row.rank for row in results if row.document.position == position), None)
+
+    def name(at: int) -> DocumentLink:
+        return link(asked, at)
+
+    reason = {"why": reasons.why_paper(asked, found, position, name, rank)}
+    if other is not None and other != position:
+        reason["above"] = reasons.why_higher(asked, found, position, other, name, rank)
+    return reason
+
+
+def _proposals(
+    asked: Search, x_D: NDArray[np.float32], named: Named, shown: Sequence[int]
+) -> Proposals | None:
+    up, down = named.among(asked.query.up), named.among(asked.query.down)
+    if not up and not down:
+        return None
+    others = [position for position in shown if position not in {*up, *down}]
+    moves = reasons.proposed(asked, x_D, Marked(up, down, others))
+    return Proposals(moves, len(up), len(down), asked.query.url(up=(), down=()))
+
+
+def _chosen(asked: Search, named: Named) -> list[Chosen]:
+    query = asked.query
+    found = []
+    for role in CHIPS:
+        names = getattr(query, role)
+        page = query.page if role in {"a", "b"} else 1
+        found += [
+            Chosen(
+                role,
+                link(asked, named.positions[name]) if name in named.positions else DocumentLink(name, ""),
+                query.url(**{role: tuple(other for other in names if other != name), "page": page}),
+            )
+            for name in names
+        ]
+    return found
+
+
+def _separate_url(query: SearchQuery) -> str | None:
+    """The page on what separates the documents that are ticked."""
+    return urls.separate(query.collection, query.sae, query.a, query.b) if query.a else None
+
+
+# --- messages --------------------------------------------------------------------------------------
+
+
+def message(asked: Search, found: SearchAnswer) -> str | None:
+    """Why there is nothing, and what to do; or what is to be known of what there is."""
+    query = asked.query
+    if found.total == 0:
+        return _nothing(asked)
+    if not len(found.hits.positions):
+        last = min(MAX_PAGE, math.ceil(found.total / PAGE_SIZE))
+        return f"There is no page {query.page:,}: the results end on page {last:,}."
+    if not (query.q or query.like or query.unlike):
+        return "There are no words in this search: documents are ranked by the features alone."
+    return None
+
+
+def _nothing(asked: Search) -> str:
+    query, metadata = asked.query, asked.collection.explorer.metadata
+    facets_asked = (
+        ("venue", query.venues, metadata.venues),
+        ("category", query.categories, metadata.categories),
+    )
+    for name, chosen, known in facets_asked:
+        unknown = [value for value in chosen if value not in known]
+        if len(unknown) == len(chosen) and unknown:
+            return f'No document here has the {name} "{shorten(unknown[0])}". Clear it, or choose another.'
+    demands, filters = bool(asked.required or asked.excluded), filters_of(query) != Filters()
+    if demands and filters:
+        return "No document passes these filters and is as required. Widen the filters, or take one back."
+    if demands:
+        return "No document has all features that are required and none that is excluded. Take one back."
+    return "No document passes these filters. Widen the years, or clear venues, categories and citations."
+
+
+def _remarks(asked: Search, named: Named, words: Words) -> list[str]:
+    found = list(asked.remarks)
+    starts = {*asked.query.like, *asked.query.unlike}  # whose absence is said already
+    found += [
+        f'There is no document "{shorten(name)}" here: its mark counts for nothing.'
+        for name in named.missing
+        if name not in starts
+    ]
+    return [*found, words.remark] if words.remark else found

@@ -217,7 +217,7 @@ def test_filters_keep_what_they_say_in_the_same_order(planted: Planted, client: 
     assert view["page"]["total"] == len(kept)
     everything = [id_ for id_, _ in plain_ranking(planted, q, planted.explorer.n_documents)]
     assert [id_ for id_, _ in ranking(view)] == [id_ for id_ in everything if id_ in set(kept)][:10]
-    assert {option["value"] for option in view["venues"] if option["is_chosen"]} == set(venues)
+    assert {option["value"] for option in view["facets"]["venues"] if option["is_chosen"]} == set(venues)
 
 
 def test_nothing_found_says_what_to_do(planted: Planted, client: TestClient) -> None:
