@@ -7,6 +7,7 @@ answer = explorer.search("k16-n512-3fa9c1", explorer.start("sparse matrices"), M
 from __future__ import annotations
 
 import threading
+import time
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -17,7 +18,8 @@ import numpy as np
 from sae_core import artifact, explain, feedback, steer
 from sae_core.cache import Cache
 from sae_core.codes import Codes
-from sae_core.embed import Embedder, load_embedder
+from sae_core.embed import Embedder, RowsError, is_remote, is_same, load_embedder
+from sae_core.endpoint import Endpoint
 from sae_core.errors import EmbedderNotReady, EmbeddingError, NotFoundError
 from sae_core.explain import Faithfulness, Why
 from sae_core.families import Coactivation, Family, FamilyConfig, Forest, grow, load_coactivation
@@ -31,17 +33,19 @@ from sae_core.refine import refine
 from sae_core.sae import SAE
 from sae_core.splitting import Matches
 from sae_core.steer import Edit, Moves, make_edit
+from sae_core.sums import Sums
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from numpy.typing import NDArray
 
-MAX_CACHED_BYTES = 256 * 2**20  # products with all documents, per collection
+MAX_PLACES_BYTES = 64 * 2**20  # positions of documents that pass filters, per collection
+MAX_CACHED_PLAINS = 1024  # rankings of which `DEPTH` documents are kept, 20 bytes each
 MAX_CACHED_QUERIES = 4096
+SECONDS_OF_PEACE = 10.0  # between two questions to an encoder's endpoint that failed
 MAX_CACHED_FORESTS = 16
 MAX_LOOKUPS = 2_000_000  # in the co-activation, for the nulls of a forest: some tenths of a second
-MAX_QUICK_DOCUMENTS = 200_000  # whose sums take less time than waking a thread
 DEPTH = 1000  # documents of a ranking within which movements are followed
 TYPICAL_LOG_DENSITY = (
     -2.0
@@ -238,9 +242,14 @@ class Explorer:
         self.embedder_state = "loading" if self.embedder_spec else "absent"
         self.embedder_problem = ""
         self._embedder: Embedder | None = None
+        self._endpoint: Endpoint | None = None
+        self._asks_again = threading.Lock()  # held by the one who tries an endpoint that failed
+        self._asks_again_at = 0.0
         self._queries: Cache[NDArray[np.float32]] = Cache(MAX_CACHED_QUERIES, lambda _: 1)
         self._codes: Cache[Code] = Cache(MAX_CACHED_QUERIES, lambda _: 1)
-        self._products: Cache[NDArray[np.float32]] = Cache(MAX_CACHED_BYTES, lambda array: array.nbytes)
+        self._sums = Sums(self.index)
+        self._passing: Cache[NDArray[np.int64]] = Cache(MAX_PLACES_BYTES, lambda places: places.nbytes)
+        self._plains: Cache[Ordered] = Cache(MAX_CACHED_PLAINS, lambda _: 1)
         self._alike: Cache[Groups] = Cache(MAX_CACHED_FORESTS, lambda _: 1)
         self._faithful: Cache[Faithfulness] = Cache(MAX_CACHED_QUERIES, lambda _: 1)
 
@@ -252,14 +261,26 @@ class Explorer:
 
     # --- the encoder --------------------------------------------------------------------------
 
-    def load_encoder(self, *, backend: str = "auto", device: str = "auto") -> None:
-        """Load the encoder of this collection; seconds. Its failure is kept, other pages go on."""
+    def load_encoder(
+        self, *, backend: str = "auto", device: str = "auto", endpoint: Endpoint | None = None
+    ) -> None:
+        """Load the encoder of this collection; seconds. Its failure is kept, other pages go on.
+
+        One behind an `endpoint` is asked for a vector, within the endpoint's limit; where it fails, a later
+        query tries again.
+        """
         if self.embedder_spec is None:
             return
+        self._endpoint = endpoint
+        truncate = self.manifest["embedder"].get("truncate")
         try:
-            self.attach_encoder(_shared_embedder(self.embedder_spec, backend, device))
+            if is_remote(self.embedder_spec):
+                embedder = load_embedder(self.embedder_spec, endpoint=endpoint, truncate=truncate)
+            else:
+                embedder = _shared_embedder(self.embedder_spec, backend, device, truncate)
+            self.attach_encoder(embedder)
         except EmbeddingError as error:
-            self.embedder_state, self.embedder_problem = "failed", str(error)
+            self._lose_encoder(str(error))
 
     @property
     def embedder(self) -> Embedder | None:
@@ -268,21 +289,46 @@ class Explorer:
 
     def attach_encoder(self, embedder: Embedder) -> None:
         """Use this embedder for queries; it must be the one that embedded the documents."""
-        if embedder.fingerprint != self.manifest["embedder"]["fingerprint"] or embedder.width != self.width:
-            self.embedder_state = "failed"
-            self.embedder_problem = "The encoder here is not the one that embedded these documents."
+        if not is_same(self.manifest["embedder"], embedder) or embedder.width != self.width:
+            self._lose_encoder("The encoder here is not the one that embedded these documents.")
             return
-        self._embedder, self.embedder_state = embedder, "ready"
+        self._embedder, self.embedder_state, self.embedder_problem = embedder, "ready", ""
 
     def embed(self, text: str) -> NDArray[np.float32]:
-        """The unit embedding of a text, (D,); cached. `EmbedderNotReady` while there is no encoder."""
+        """The unit embedding of a text, (D,); cached. `EmbedderNotReady` while there is no encoder.
+
+        An endpoint that fails is left alone for `SECONDS_OF_PEACE`; until then nobody waits for it.
+        """
         if (known := self._queries.get(text)) is not None:
             return known
-        if self._embedder is None:
+        embedder = self._embedder or self._encoder_that_came_back()
+        if embedder is None:
             raise _not_ready(self.embedder_state, self.embedder_problem)
-        x_D: NDArray[np.float32] = self._embedder.embed([text])[0]
+        try:
+            x_D: NDArray[np.float32] = embedder.embed([text])[0]
+        except RowsError as error:
+            what = f"This text could not be embedded: {error.why}."
+            raise EmbedderNotReady(what, remedy="Try other words.") from error
+        except EmbeddingError as error:
+            self._lose_encoder(error.what)
+            raise _not_ready(self.embedder_state, self.embedder_problem) from error
         self._queries.put(text, x_D)
         return x_D
+
+    def _lose_encoder(self, problem: str) -> None:
+        self._embedder, self.embedder_state, self.embedder_problem = None, "failed", problem
+        self._asks_again_at = time.monotonic() + SECONDS_OF_PEACE
+
+    def _encoder_that_came_back(self) -> Embedder | None:
+        """What is behind the endpoint, if it answers again; one caller asks, the others do not wait."""
+        if self._endpoint is None or self.embedder_state != "failed":
+            return None
+        if time.monotonic() >= self._asks_again_at and self._asks_again.acquire(blocking=False):
+            try:
+                self.load_encoder(endpoint=self._endpoint)
+            finally:
+                self._asks_again.release()
+        return self._embedder
 
     # --- search -------------------------------------------------------------------------------
 
@@ -337,18 +383,19 @@ class Explorer:
         space, code = self.get_sae(sae), self.code(sae, x_D)
         edit = make_edit(x_D, moves, code.own, space.sae.directions_ND, partial(refine, space.sae, x_D))
         required, excluded = frozenset(required), frozenset(excluded)
-        asked = _Asked(filters, _fusion(keywords, weight), self._groups(space) if diverse else None)
+        fusion = None if keywords is None or weight == 0 else Fusion(np.asarray(keywords), weight)
+        asked = _Asked(space, x_D, filters, fusion, diverse)
         n = max(DEPTH, offset + limit)
         if not (edit.deltas or required or excluded):
-            plain = self._first(space, edit, asked, n)
-            return _answer(plain, edit, code.explained, offset, limit)
-        steered = self._first(space, edit, asked, n, required, excluded)
-        still = Edit({}, x_D, 1.0, 1.0)
-        baseline = self._first(space, still, asked, DEPTH)
+            return _answer(self._plain(asked, n), edit, code.explained, offset, limit)
+        baseline = self._plain(asked, DEPTH)
+        places = self._places(space, filters, required, excluded)
+        ranking = self._sums.steered(space.name, x_D, edit, space.sae.directions_ND)
+        steered = self._first(asked, ranking, places, n)
         answer = _answer(steered, edit, code.explained, offset, limit)
         shown = Hits(baseline.hits.positions[:limit], baseline.hits.scores[:limit])
         moved_ranks = _places_in(steered.hits.positions[:DEPTH], shown.positions, DEPTH)
-        if (places := self._places(space, filters, required, excluded)) is not None:
+        if places is not None:
             moved_ranks[~np.isin(shown.positions, places)] = -1
         return replace(
             answer,
@@ -357,28 +404,41 @@ class Explorer:
             moved_ranks=moved_ranks,
         )
 
-    def _first(  # noqa: PLR0917
-        self,
-        space: FeatureSet,
-        edit: Edit,
-        asked: _Asked,
-        n: int,
-        required: frozenset[int] = frozenset(),
-        excluded: frozenset[int] = frozenset(),
-    ) -> Ordered:
-        """The first `n` documents for a steered query."""
-        scores_M = self._product(edit.steered_D.tobytes(), edit.steered_D)
-        places = self._places(space, asked.filters, required, excluded)
-        ranking = Ranking(scores_M, lambda positions: scores_M[positions], places=places)
-        return first(ranking, n, fusion=asked.fusion, groups=asked.groups)
+    def _plain(self, asked: _Asked, n: int) -> Ordered:
+        """The first `n` documents without moves and demands; the first `DEPTH` are remembered."""
+        if n > DEPTH:
+            return self._first(
+                asked, self._sums.plain(asked.x_D), self._places(asked.space, asked.filters), n
+            )
+        if (known := self._plains.get(asked.key)) is None:
+            known = self._first(
+                asked, self._sums.plain(asked.x_D), self._places(asked.space, asked.filters), DEPTH
+            )
+            self._plains.put(asked.key, known)
+        return known
+
+    def _first(self, asked: _Asked, ranking: Ranking, places: NDArray[np.int64] | None, n: int) -> Ordered:
+        """The first `n` documents of a ranking, of those at `places`."""
+        if places is not None:
+            ranking = ranking.among(places)
+        return first(
+            ranking, n, fusion=asked.fusion, groups=self._groups(asked.space) if asked.diverse else None
+        )
 
     def _places(
-        self, space: FeatureSet, filters: Filters, required: frozenset[int], excluded: frozenset[int]
+        self,
+        space: FeatureSet,
+        filters: Filters,
+        required: frozenset[int] = frozenset(),
+        excluded: frozenset[int] = frozenset(),
     ) -> NDArray[np.int64] | None:
         """Rising positions of the documents that may be found; None stands for all."""
         allowed = self.metadata.allowed(filters)
         if allowed is None and not required and not excluded:
             return None
+        key = (space.name if required or excluded else "", filters, required, excluded)
+        if (known := self._passing.get(key)) is not None:
+            return known
         passes = np.ones(self.n_documents, dtype=np.bool_) if allowed is None else allowed.copy()
         for latent in required:
             has = np.zeros(self.n_documents, dtype=np.bool_)
@@ -386,7 +446,9 @@ class Explorer:
             passes &= has
         for latent in excluded:
             passes[space.codes.of_latent(latent)[0]] = False
-        return np.flatnonzero(passes)
+        places = np.flatnonzero(passes)
+        self._passing.put(key, places)
+        return places
 
     def _groups(self, space: FeatureSet) -> Groups:
         """The family of each document's strongest feature that has one."""
@@ -454,10 +516,10 @@ class Explorer:
     def knows(self, sae: str, text: str, latents: Iterable[int]) -> bool:
         """Whether a steered search of this text would only add up products that are already known."""
         x_D = self._queries.get(text)
-        if x_D is None or self.n_documents > MAX_QUICK_DOCUMENTS:
+        if x_D is None:
             return False
-        known = [self._products.get(key) for key in (x_D.tobytes(), *((sae, latent) for latent in latents))]
-        return all(products is not None for products in known)
+        deltas = dict.fromkeys(latents, 1.0)
+        return self._sums.n_passes(sae, x_D, Edit(deltas, x_D, 1.0, 1.0)) < self.width
 
     def neighbours(self, position: int, n: int) -> Hits:
         """The documents nearest to a document, itself excluded."""
@@ -484,23 +546,21 @@ class Explorer:
         self._codes.put(key, code)
         return code
 
-    def _column(self, space: FeatureSet, latent: int) -> NDArray[np.float32]:
-        return self._product((space.name, latent), space.sae.directions_ND[latent])
-
-    def _product(self, key: object, x_D: NDArray[np.float32]) -> NDArray[np.float32]:
-        if (known := self._products.get(key)) is None:
-            known = self.index.products(x_D)
-            self._products.put(key, known)
-        return known
-
 
 @dataclass(frozen=True)
 class _Asked:
     """What a search and its baseline have in common."""
 
+    space: FeatureSet
+    x_D: NDArray[np.float32]
     filters: Filters
     fusion: Fusion | None
-    groups: Groups | None
+    diverse: bool
+
+    @property
+    def key(self) -> object:
+        words = None if self.fusion is None else (self.fusion.positions.tobytes(), self.fusion.weight)
+        return self.x_D.tobytes(), self.filters, words, self.space.name if self.diverse else None
 
 
 def _load_metadata(folder: Path) -> Metadata:
@@ -514,10 +574,6 @@ def _load_metadata(folder: Path) -> Metadata:
         venues=artifact.load_json(folder / "venues.json"),
         categories=artifact.load_json(folder / "categories.json"),
     )
-
-
-def _fusion(keywords: NDArray[np.int64] | None, weight: float) -> Fusion | None:
-    return None if keywords is None or weight == 0 else Fusion(np.asarray(keywords, dtype=np.int64), weight)
 
 
 def _answer(ordered: Ordered, edit: Edit, explained: float, offset: int, limit: int) -> SearchAnswer:
@@ -547,18 +603,19 @@ def _not_ready(state: str, problem: str) -> EmbedderNotReady:
         what = "These documents came with embeddings made elsewhere, so a text cannot be embedded here."
         return EmbedderNotReady(what, remedy="Start from a document or a feature instead.")
     if state == "failed":
-        return EmbedderNotReady(f"The encoder could not be loaded: {problem}", remedy="Browsing still works.")
+        what = f"The encoder is not there: it could not be loaded, or does not answer. {problem}"
+        return EmbedderNotReady(what, remedy="Starting from a document or a feature still works.")
     return EmbedderNotReady("The encoder is still being loaded.", remedy="Try again in a few seconds.")
 
 
-_embedders: dict[tuple[str, str, str], Embedder] = {}
+_embedders: dict[tuple[str, str, str, int | None], Embedder] = {}
 _embedders_lock = threading.Lock()
 
 
-def _shared_embedder(spec: str, backend: str, device: str) -> Embedder:
+def _shared_embedder(spec: str, backend: str, device: str, truncate: int | None) -> Embedder:
     """One encoder for all collections that use it."""
     with _embedders_lock:
-        key = (spec, backend, device)
+        key = (spec, backend, device, truncate)
         if key not in _embedders:
-            _embedders[key] = load_embedder(spec, backend=backend, device=device)
+            _embedders[key] = load_embedder(spec, backend=backend, device=device, truncate=truncate)
         return _embedders[key]

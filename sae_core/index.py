@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+ROWS_PER_BLOCK = 4096  # of the vectors: some megabytes, which caches hold
 SAMPLE_STRIDE = 97  # a prime, so that the sample of scores follows no period of the corpus
 
 
@@ -91,6 +92,28 @@ class VectorIndex:
         )
         return out
 
+    def products_at(self, x_D: NDArray[np.float32], positions: NDArray[np.int64]) -> NDArray[np.float32]:
+        """The inner product of one vector with some documents, (P,): the same numbers as in `products`."""
+        x_D = np.ascontiguousarray(x_D, dtype=np.float32)
+        positions = np.ascontiguousarray(positions, dtype=np.int64)
+        out = np.empty(len(positions), dtype=np.float32)
+        pointers = [faiss.swig_ptr(out), faiss.swig_ptr(x_D), self._index.get_xb(), faiss.swig_ptr(positions)]
+        faiss.fvec_inner_products_by_idx(  # type: ignore[attr-defined]
+            *pointers, self.width, 1, len(positions)
+        )
+        return out
+
+    def products_of(self, rows_CD: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Inner products of several vectors with every document, (C, M), in one pass over the documents.
+
+        They may differ from `products` by what another order of summation rounds.
+        """
+        out = np.empty((len(rows_CD), self.n), dtype=np.float32)
+        for start in range(0, self.n, ROWS_PER_BLOCK):
+            block = slice(start, start + ROWS_PER_BLOCK)
+            out[:, block] = (self._vectors_MD[block] @ rows_CD.T).T
+        return out
+
     def search(
         self,
         x_D: NDArray[np.float32],
@@ -99,6 +122,16 @@ class VectorIndex:
     ) -> Hits:
         """The `n` documents with the largest inner product, among those allowed."""
         return top(self.products(x_D), n, allowed)
+
+
+def add_scaled(
+    sums_M: NDArray[np.float32], factor: float, column_M: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """sums + factor x column, as a new array, in one pass."""
+    out = np.empty_like(sums_M)
+    a, b, c = (faiss.swig_ptr(array) for array in (sums_M, column_M, out))
+    faiss.fvec_madd(len(out), a, factor, b, c)  # type: ignore[attr-defined]
+    return out
 
 
 def top(scores: NDArray[np.float32], n: int, allowed: NDArray[np.bool_] | None = None) -> Hits:

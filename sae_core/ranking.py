@@ -141,7 +141,8 @@ class Groups:
         groups = self.group_M[places]
         order = np.lexsort((places, -ranking.exact(places), groups))
         is_first = np.diff(groups[order], prepend=-1) != 0
-        return places[order[is_first]]
+        winners: NDArray[np.int64] = places[order[is_first]]
+        return winners
 
     def best(self, positions: NDArray[np.int64], order: NDArray[np.int64]) -> NDArray[np.int64]:
         """Of documents whose `order` says who comes first, those that are first of their group; rising."""

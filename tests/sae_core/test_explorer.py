@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from sae_core.errors import EmbedderNotReady, NotFoundError
-from sae_core.explorer import DEPTH, Explorer, FeatureSet
+from sae_core.explorer import DEPTH, Explorer, FeatureSet, SearchAnswer
 from sae_core.filters import Filters
-from sae_core.steer import Moves
+from sae_core.steer import CancelledQuery, FamilyMove, Moves
 from tests import planted as truth
+from tests.sae_core import searched
+from tests.sae_core.searched import Demands
 
 
 @pytest.fixture(scope="module")
@@ -146,3 +150,131 @@ def test_dead_features_have_no_quality(space: FeatureSet) -> None:
     assert (space.quality_N[dead] == 0).all()
     assert (space.quality_N[~dead] > 0).all()
     assert space.quality_N.max() <= 1
+
+
+def demands(planted: Explorer, space: FeatureSet, rng: np.random.Generator) -> Demands:
+    """Anything that may be asked beside the moves."""
+    latents = np.argsort(-np.asarray(space.features.n_documents_N))[:30]
+    filters = [
+        Filters(),
+        Filters(),
+        Filters(year_min=2006),
+        Filters(venues=("Journal 1", "Journal 3"), cited_min=2),
+        Filters(categories=("group-1",)),
+        Filters(venues=("nowhere",)),
+    ]
+    return Demands(
+        filters=filters[rng.integers(len(filters))],
+        required=rng.permutation(latents)[: rng.choice([0, 0, 1, 2])].tolist(),
+        excluded=rng.permutation(latents)[: rng.choice([0, 0, 1])].tolist(),
+        keywords=rng.permutation(planted.n_documents)[: rng.choice([0, 40, 300])],
+        weight=float(rng.choice([0.0, 0.3, 1.0])),
+        diverse=bool(rng.random() < 0.3),
+    )
+
+
+def moves_of(rng: np.random.Generator, before: Moves) -> Moves:
+    """Mostly one slider on from those before."""
+    strengths = dict(before.strengths)
+    if rng.random() < 0.2:
+        strengths = {int(i): float(rng.normal()) for i in rng.permutation(64)[: rng.integers(0, 7)]}
+    elif strengths:
+        strengths[int(rng.choice(list(strengths)))] = round(float(rng.normal()), 3)
+    ignored = frozenset(rng.permutation(64)[: rng.choice([0, 0, 0, 2])].tolist())
+    families = (FamilyMove({5: 0.6, 9: 0.8}, float(rng.normal())),) if rng.random() < 0.2 else ()
+    return Moves(strengths, ignored, families, [None, None, 0.8][rng.integers(3)], bool(rng.random() < 0.2))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_an_address_gives_the_same_whatever_was_asked_before(
+    planted: Explorer, space: FeatureSet, seed: int
+) -> None:
+    """Each step of a walk against a scan with full sorts: ids, scores, ranks before and after."""
+    rng = np.random.default_rng(seed)
+    x_D, moves = planted.start(truth.WORDS[seed], like=[17] if seed % 2 else []), Moves()
+    for _ in range(12):
+        moves, asked = moves_of(rng, moves), demands(planted, space, rng)
+        offset, limit = int(rng.choice([0, 0, 10, 1200])), int(rng.choice([3, 10]))
+        answer = planted.search(space.name, x_D, moves, **vars(asked), offset=offset, limit=limit)
+        found, scores, fused = searched.search(planted, space, answer.edit.steered_D, asked)
+        assert answer.total == len(found)
+        assert answer.hits.positions.tolist() == found[offset : offset + limit]
+        assert answer.hits.scores.tolist() == scores[offset : offset + limit]
+        assert answer.pool.positions.tolist() == found[:DEPTH]
+        if fused is None:
+            assert answer.fused is None
+        else:
+            assert answer.fused is not None
+            assert answer.fused.tolist() == pytest.approx(fused[offset : offset + limit], rel=1e-12)
+        assert answer.best == pytest.approx((scores if fused is None else fused or [0])[0] if found else 0)
+        check_movement(planted, space, x_D, asked, answer, found)
+
+
+def check_movement(  # noqa: PLR0917
+    planted: Explorer,
+    space: FeatureSet,
+    x_D: np.ndarray,
+    asked: Demands,
+    answer: SearchAnswer,
+    found: list[int],
+) -> None:
+    """Ranks against the search without moves and demands."""
+    if not (answer.edit.deltas or asked.required or asked.excluded):
+        assert (answer.baseline, answer.baseline_ranks, answer.moved_ranks) == (None, None, None)
+        return
+    plain, scores, _ = searched.search(planted, space, x_D, replace(asked, required=(), excluded=()))
+    assert answer.baseline is not None
+    assert answer.baseline_ranks is not None
+    assert answer.moved_ranks is not None
+    n = len(answer.baseline.positions)
+    assert n == min(len(plain), 10) or n == 3
+    assert answer.baseline.positions.tolist() == plain[:n]
+    assert answer.baseline.scores.tolist() == scores[:n]
+    before = {position: rank for rank, position in enumerate(plain[:DEPTH])}
+    assert answer.baseline_ranks.tolist() == [before.get(int(p), -1) for p in answer.hits.positions]
+    now = {position: rank for rank, position in enumerate(found[:DEPTH])}
+    for position, rank in zip(plain[:n], answer.moved_ranks.tolist(), strict=True):
+        is_out = not searched.passes(planted, space, position, asked)
+        assert rank == (-1 if is_out else now.get(position, DEPTH))
+
+
+@pytest.mark.parametrize(
+    "moves", [Moves(), Moves(keep=0.5), Moves(refine=True)], ids=["none", "keep", "refine"]
+)
+def test_nothing_moved_is_plain_semantic_ranking_with_every_demand(
+    planted: Explorer, space: FeatureSet, moves: Moves
+) -> None:
+    rng = np.random.default_rng(9)
+    for word in truth.WORDS[:6]:
+        x_D = planted.start(word)
+        asked = replace(demands(planted, space, rng), required=(), excluded=(), weight=0.0, diverse=False)
+        answer = planted.search(space.name, x_D, moves, **vars(asked))
+        hits = planted.index.search(x_D, 10, planted.metadata.allowed(asked.filters))
+        np.testing.assert_array_equal(answer.hits.positions, hits.positions)
+        np.testing.assert_array_equal(answer.hits.scores, hits.scores)
+        assert answer.baseline is None
+        assert answer.edit.steered_D is x_D or (answer.edit.steered_D == x_D).all()
+
+
+def test_a_search_may_start_from_documents(planted: Explorer, space: FeatureSet) -> None:
+    x_D = planted.start(like=[17])
+    np.testing.assert_array_equal(x_D, planted.vector(17))
+    assert planted.search(space.name, x_D).hits.positions[0] == 17
+    text_D = planted.start("a text")
+    assert text_D is planted.embed("a text")
+    mixed_D = planted.start("a text", like=[3, 5], unlike=[8])
+    summed_D = text_D + planted.vector(3) + planted.vector(5) - planted.vector(8)
+    np.testing.assert_allclose(mixed_D, summed_D / np.linalg.norm(summed_D), atol=1e-6)
+    np.testing.assert_allclose(planted.start(unlike=[8]), -planted.vector(8), atol=1e-6)
+    for like, unlike in (((), ()), ((4,), (4,))):
+        with pytest.raises(CancelledQuery):
+            planted.start("", like, unlike)
+
+
+def test_required_and_excluded_at_once_leave_nothing(planted: Explorer, space: FeatureSet) -> None:
+    answer = planted.search(space.name, planted.start(truth.WORDS[3]), required=[5], excluded=[5])
+    assert (answer.total, len(answer.hits.positions), answer.best) == (0, 0, 0.0)
+    assert answer.baseline is not None
+    assert answer.moved_ranks is not None
+    assert len(answer.baseline.positions) == 10
+    assert (answer.moved_ranks == -1).all()
