@@ -54,6 +54,7 @@ differ in what a strength means for a query that has the feature already, and in
 weighing more; 0 = the same, 1 = none in common. Read from the SAE's codes. Overlap needs no SAE.""",
     "Equal cosine and equal success are read off between the points of a method's mean curve.",
 )
+EFFECTS = {"others": "number", "overlap": "share"}
 POINTS = ["cosine", "named by words", "by activations (circular)", "others changed", "overlap"]
 
 
@@ -147,7 +148,7 @@ class Steering:
                 METHODS[name](self.sae, wish_of(trial, own, strength, tried.sign))
                 for trial, own in zip(tried.asked, tried.own, strict=True)
             ]
-            for strength in STRENGTHS
+            for strength in strengths_of(tried.sign)
         ]
         nothing = [self._unmoved(name, t, own) for t, own in zip(tried.asked, tried.own, strict=True)]
         return tried.bench.curve([nothing, *columns], tell).stored()
@@ -260,6 +261,11 @@ def wish_of(trial: trials.Trial, own: Mapping[int, float], strength: float, sign
     return Wish(trial.x_D, own, trial.features[0], sign * strength)
 
 
+def strengths_of(sign: int) -> tuple[float, ...]:
+    """The grid; downwards it begins with switching the feature off."""
+    return STRENGTHS if sign == UP else (0.0, *STRENGTHS)
+
+
 def noise(asked: Sequence[trials.Trial], seed: int) -> list[list[NDArray[np.float32]]]:
     """Queries moved along directions that are nobody's."""
     d_TD = np.random.default_rng((seed, 53)).standard_normal((len(asked), len(asked[0].x_D)))
@@ -287,7 +293,7 @@ def evaluate_steering(
                 f"Moved {word}: what else changed at equal success", curves, AT_SUCCESS[sign], study.seed
             )
             tables += [effects, *filter(None, [steering.rewriting(some)])]
-            details.append(curve_table(f"Moved {word}: every point", curves, study.seed))
+            details.append(curve_table(f"Moved {word}: every point", curves, sign, study.seed))
     tables += by_categories(steering)
     if tried[UP].asked or tried[DOWN].asked:
         tables.append(steering.refinement(tried[UP], tried[DOWN]))
@@ -329,27 +335,33 @@ def cosine_table(title: str, curves: Mapping[str, Curve], seed: int, remark: str
 def effect_table(
     title: str, curves: Mapping[str, Curve], levels: Sequence[float], seed: int, remark: str = ""
 ) -> Table:
-    """What else changed where the right one is named equally often."""
-    rows = []
-    for name, curve in curves.items():
-        reading = Reading(curve, seed)
-        figures = [
-            reading.figure("named", field, level, kind)
-            for field, kind in (("others", "number"), ("overlap", "share"))
-            for level in levels
-        ]
-        rows.append(Row(name, figures, len(curve.cosine)))
-    columns = [f"{word}, {level:.0%} named" for word in ("others changed", "overlap") for level in levels]
+    """What else changed where the right one is named equally often; against the first at the middle level."""
+    readings = {name: Reading(curve, seed) for name, curve in curves.items()}
+    first, middle = next(iter(readings.values())), levels[len(levels) // 2]
+    rows, columns = [], []
+    for name, reading in readings.items():
+        figures = []
+        for field, kind in EFFECTS.items():
+            figures += [reading.figure("named", field, level, kind) for level in levels]
+            value, drawn_B = reading.at("named", field, middle)
+            base, base_B = first.at("named", field, middle)
+            figures.append(None if reading is first else cell(value - base, drawn_B - base_B, kind))
+        rows.append(Row(name, figures, len(curves[name].cosine)))
+    for word in ("others changed", "overlap"):
+        columns += [f"{word}, {level:.0%} named" for level in levels]
+        columns.append(f"less the first, {middle:.0%} named")
     return Table(title, columns, rows, remark)
 
 
-def curve_table(title: str, curves: Mapping[str, Curve], seed: int) -> Table:
+def curve_table(title: str, curves: Mapping[str, Curve], sign: int, seed: int) -> Table:
     """Every point of every method."""
     rows = []
     for name, curve in curves.items():
-        steps = COSINES if name == TARGET else STRENGTHS
+        steps = {TARGET: COSINES, NOISE: STRENGTHS}.get(name, strengths_of(sign))
         for column, step in enumerate((None, *steps)):
-            words = "nothing moved" if step is None else f"{step:g}"
+            words = (
+                "nothing moved" if step is None else f"{sign * step + 0.0:g}" if name in METHODS else f"{step:g}"
+            )
             rows.append(Row(f"{name}: {words}", _point(curve, column, seed), len(curve.cosine)))
     return Table(title, POINTS, rows)
 
