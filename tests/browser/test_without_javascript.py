@@ -34,10 +34,10 @@ def test_a_search_is_steered_by_links(site: Planted, page: Page, query: str, own
         assert search.strength(latent) == pytest.approx(expected, abs=3e-3)
         search.expect_moves({latent: search.strength(latent)})
         search.expect_view_of_address()
-    search.act(latent, "to zero$").click()
+    search.choose(latent, "zero")
     search.expect_moves({latent: 0.0})
     assert search.titles != plain[0]
-    search.results.get_by_role("link", name=re.compile("^Undo: without")).click()
+    search.results.get_by_role("link", name=re.compile("^Take back: without")).click()
     search.expect_moves({})
     search.act(latent, "^stronger").click()
     search.act(latent, "^reset").click()
@@ -50,7 +50,7 @@ def test_a_feature_is_added_and_removed_and_reset_all_forgets_all_moves(
     search: SearchPage, own: dict[int, float], site: Planted, page: Page
 ) -> None:
     first = next(iter(own))
-    search.act(first, "to zero$").click()
+    search.choose(first, "zero")
     found = next(i for i, label in enumerate(site.set.labels) if label.text and i not in own)
     page.get_by_label("Words for the feature").fill(site.set.labels[found].text)
     page.get_by_role("button", name="Find").click()
@@ -69,8 +69,8 @@ def test_filters_and_another_query_keep_the_moves(
     search: SearchPage, own: dict[int, float], page: Page
 ) -> None:
     latent = next(iter(own))
-    search.act(latent, "to zero$").click()
-    page.get_by_text("Only some years or venues").click()
+    search.choose(latent, "zero")
+    page.get_by_text("Only some years").click()
     page.get_by_label("from").fill("2005")
     page.get_by_label("to", exact=True).fill("2011")
     page.get_by_label("Journal 1").check()
