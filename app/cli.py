@@ -1,6 +1,6 @@
 """The command line.
 
-`saefari demo | fetch | build | train | encode | merge | label | report | eval | serve | doctor`.
+`saefari demo | fetch | build | train | convert | encode | merge | label | report | eval | serve | doctor`.
 """
 
 from __future__ import annotations
@@ -237,6 +237,43 @@ def train(  # noqa: PLR0917 (one argument for each option)
         f"{result['fvu_heldout']:.3f} held-out ({result['n_heldout']:,} rows)"
     )
     typer.echo(f"Scorecard: {write_scorecard(out)}")
+
+
+@app.command()
+def convert(  # noqa: PLR0917 (one argument for each option)
+    path: Annotated[Path, typer.Argument(help="A checkpoint of another package, its file or its folder.")],
+    out: Annotated[Path, typer.Option("--out", help="A new folder for the SAE.")],
+    layout: Annotated[
+        str,
+        typer.Option("--from", help="paper, sparsify, saelens or hypothesaes; default: seen by the files."),
+    ] = "",
+    to: Annotated[
+        str, typer.Option("--to", help="saefari, sparsify or saelens: whose layout to write.")
+    ] = "saefari",
+    k: Annotated[
+        int | None,
+        typer.Option("--k", min=1, help="Active latents per document, where the checkpoint does not say it."),
+    ] = None,
+    max_gib: Annotated[
+        float, typer.Option("--max-gib", min=0, help="Size of the largest file that is read.")
+    ] = 4.0,
+) -> None:
+    """Convert the SAE of another package to ours, or ours to theirs.
+
+    Pickles (.pth, .pt) are read as weights only, by another process that has no network and writes no files.
+    """
+    from sae_core.foreign import convert as convert_sae
+
+    made = convert_sae(path, out, layout=layout, to=to, k=k, largest_gib=max_gib)
+    sae = made.sae
+    typer.echo(
+        f"{made.folder}: {sae.variant} from {made.layout}, {sae.n_latents:,} latents, k {sae.k}, "
+        f"{sae.width:,} dimensions"
+    )
+    for remark in made.remarks:
+        typer.echo(f"  {remark}")
+    if to == "saefari":
+        typer.echo(f"Build with it: saefari build FILE --embeddings FILE.npy --sae {out}")
 
 
 @app.command()

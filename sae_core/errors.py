@@ -43,6 +43,10 @@ class ArtifactError(SaefariError):
     """An artifact file that is missing, damaged or of another schema."""
 
 
+class ConversionError(SaefariError):
+    """A checkpoint of another package that cannot be read, or an SAE that another layout cannot express."""
+
+
 class BusyError(SaefariError):
     """Another process is writing the same collection."""
 

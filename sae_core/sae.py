@@ -6,8 +6,9 @@
 
 Rows of `W_dec_ND` are the unit decoder directions. Source: arXiv 2408.00657, section 3.1.
 Trained as BatchTopK (arXiv 2412.06410) an SAE has a threshold: z = a where a > threshold, for at most
-`MOST_PICKS` k latents of a row. Trained as Matryoshka (arXiv 2503.17547) its first latents are an SAE by
-themselves: see `SAE.prefix`.
+`MOST_PICKS` k latents of a row. One that was trained elsewhere may have a threshold for each latent
+(JumpReLU, arXiv 2407.14435): at most as many, those that exceed theirs by most. Trained as Matryoshka
+(arXiv 2503.17547) its first latents are an SAE by themselves: see `SAE.prefix`.
 Shapes: B batch, D embedding width, N latents, K active per row.
 """
 
@@ -32,6 +33,7 @@ Array = NDArray[np.float32]
 
 MOST_PICKS = 4  # times k: what a row may have where a threshold decides
 TENSORS = ("W_enc_ND", "W_dec_ND", "b_enc_N", "b_dec_D")
+THRESHOLDS = "thresholds_N"  # one more tensor, where each latent has a threshold of its own
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,7 @@ class SAE:
         b_dec_D: Array,
         k: int,
         threshold: float | None = None,
+        thresholds_N: Array | None = None,
         prefixes: tuple[int, ...] = (),
     ) -> None:
         self.W_enc_ND = np.ascontiguousarray(W_enc_ND, dtype=np.float32)
@@ -70,6 +73,8 @@ class SAE:
         self.k, self.threshold, self.prefixes = k, threshold, prefixes
         self.n_latents, self.width = map(int, self.W_dec_ND.shape)
         self._bias_N = self.b_enc_N - self.W_enc_ND @ self.b_dec_D
+        self.thresholds_N = None if thresholds_N is None else np.asarray(thresholds_N, dtype=np.float32)
+        self._picked_by_N = self._bias_N if self.thresholds_N is None else self._bias_N - self.thresholds_N
 
     @property
     def directions_ND(self) -> Array:
@@ -84,13 +89,16 @@ class SAE:
 
     @property
     def variant(self) -> str:
-        """How it was trained: topk, batchtopk or matryoshka."""
+        """How it was trained: topk, batchtopk, jumprelu or matryoshka."""
+        if self.thresholds_N is not None:
+            return "jumprelu"
         return "batchtopk" if self.threshold is not None else "matryoshka" if self.prefixes else "topk"
 
     @property
     def n_picks(self) -> int:
         """Columns of an encoded row: the largest number of latents that can be active."""
-        return min(self.n_latents, self.k if self.threshold is None else MOST_PICKS * self.k)
+        has_threshold = self.threshold is not None or self.thresholds_N is not None
+        return min(self.n_latents, MOST_PICKS * self.k if has_threshold else self.k)
 
     def prefix(self, n_latents: int, k: int | None = None) -> SAE:
         """The SAE of the first `n_latents` latents, or the same at another k; meant for a Matryoshka."""
@@ -105,6 +113,7 @@ class SAE:
             b_dec_D=self.b_dec_D,
             k=k,
             threshold=self.threshold,
+            thresholds_N=None if self.thresholds_N is None else self.thresholds_N[:n_latents],
             prefixes=tuple(prefix for prefix in self.prefixes if prefix <= n_latents),
         )
 
@@ -117,7 +126,12 @@ class SAE:
     def encode(self, x_BD: Array) -> Latents:
         """z of each row, sparse: (B, n_picks) indices and values, strongest first, ties by index."""
         x_BD = np.asarray(x_BD, dtype=np.float32)
-        indices_BK, values_BK = top_k_of_product(x_BD, self.W_enc_ND, self._bias_N, self.n_picks)
+        indices_BK, values_BK = top_k_of_product(x_BD, self.W_enc_ND, self._picked_by_N, self.n_picks)
+        if self.thresholds_N is not None:  # the values are how far the thresholds are exceeded
+            values_BK += np.where(values_BK > 0, self.thresholds_N[indices_BK], 0)
+            order_BK = np.lexsort((indices_BK, -values_BK), axis=1)
+            indices_BK = np.take_along_axis(indices_BK, order_BK, axis=1)
+            values_BK = np.take_along_axis(values_BK, order_BK, axis=1)
         if self.threshold is not None:
             values_BK[values_BK <= self.threshold] = 0
         return Latents(indices_BK, np.maximum(values_BK, 0))
@@ -132,15 +146,16 @@ class SAE:
 
     def tensors(self) -> dict[str, Array]:
         """The weights by their names in the file."""
-        return {name: getattr(self, name) for name in TENSORS}
+        weights = {name: getattr(self, name) for name in TENSORS}
+        return weights if self.thresholds_N is None else {**weights, THRESHOLDS: self.thresholds_N}
 
     def fingerprint(self) -> str:
         """Sha256 of all that decides the features: two SAEs with the same fingerprint have the same."""
         digest = hashlib.sha256(str(self.k).encode())
         if self.variant != "topk":
             digest.update(repr((self.threshold, self.prefixes)).encode())
-        for name in TENSORS:
-            digest.update(getattr(self, name).tobytes())
+        for values in self.tensors().values():
+            digest.update(values.tobytes())
         return digest.hexdigest()
 
     def save(self, path: Path) -> None:
@@ -167,7 +182,8 @@ class SAE:
                     found = metadata.get("format", "none")
                     what = f"{path} has the format '{found}', this version reads '{FORMAT}'."
                     raise ArtifactError(what, remedy=remedy)
-                weights = {name: file.get_tensor(name) for name in TENSORS}
+                names = (*TENSORS, THRESHOLDS) if THRESHOLDS in file.keys() else TENSORS  # noqa: SIM118
+                weights = {name: file.get_tensor(name) for name in names}
         except (OSError, SafetensorError) as error:
             what = f"{path} cannot be read as an SAE: {error}."
             raise ArtifactError(what, remedy=remedy) from error
