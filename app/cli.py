@@ -130,6 +130,22 @@ def fetch_docstrings(
 
 
 @app.command()
+Since = Annotated[str, typer.Option("--from", help="Only records changed on or after this day, 2024-01-31.")]
+Until = Annotated[str, typer.Option("--until", help="Only records changed on or before this day.")]
+Max = Annotated[int | None, typer.Option("--max", min=1, help="Stop at so many documents.")]
+OutFile = Annotated[
+    Path | None, typer.Option("--out", help="The parquet to write; default: in the folder corpora of HOME.")
+]
+Pause = Annotated[
+    float, typer.Option("--pause", min=0, max=3600, help="Seconds from one request to the next.")
+]
+PageTimeout = Annotated[
+    float, typer.Option("--timeout", min=0.1, max=3600, help="Seconds that one page may take.")
+]
+AgainFlag = Annotated[bool, typer.Option("--again", help="Drop what is there and ask for everything anew.")]
+FirstPage = Annotated[
+    bool, typer.Option("--dry-run", help="Only ask for the first page, and say what the rest would take.")
+]
 def build(  # noqa: PLR0917 (one argument for each option)
     file: Annotated[str, typer.Argument(help="Parquet, CSV or JSONL (also .gz); - reads JSONL from stdin.")],
     home: Home = None,
@@ -157,6 +173,64 @@ def build(  # noqa: PLR0917 (one argument for each option)
         _settings(home),
         name,
         title or name.replace("-", " "),
+@fetch.command("arxiv")
+def fetch_arxiv(  # noqa: PLR0917 (one argument for each option)
+    part: Annotated[
+        str, typer.Option("--set", help="An archive or a category, as astro-ph or cs.LG; default: all.")
+    ] = "",
+    since: Since = "",
+    until: Until = "",
+    limit: Max = None,
+    oai: Annotated[str, typer.Option("--oai", help="Another address of OAI-PMH; default: arXiv's.")] = "",
+    prefix: Annotated[str, typer.Option("--prefix", help="Format of the records there.")] = "arXiv",
+    out: OutFile = None,
+    pause: Pause = 3.0,
+    timeout: PageTimeout = 180.0,
+    again: AgainFlag = False,  # noqa: FBT002
+    dry_run: FirstPage = False,  # noqa: FBT002
+    home: Home = None,
+    quiet: Quiet = False,  # noqa: FBT002
+) -> None:
+    """Harvest titles and abstracts of arXiv, or of a set of it. Interrupted, the same command goes on.
+
+    A record's day is that of its last change: --from finds old papers too if they were changed since.
+    """
+    from app import fetching
+    from sae_core.sources.formats import set_spec
+
+    settings = _settings(home)
+    url = oai or settings.arxiv_oai
+    query = fetching.query_of(url, prefix, set_spec(part) if prefix == "arXiv" else part, since, until)
+    path = out or settings.corpora / fetching.file_name("arxiv" if not oai else url, part)
+    options = fetching.Options(limit=limit, pause=pause, timeout=timeout, again=again)
+    fetching.harvest(query, path, options, Console(quiet=quiet), typer.echo, dry_run=dry_run)
+
+
+@fetch.command("oai")
+def fetch_oai(  # noqa: PLR0917 (one argument for each option)
+    url: Annotated[str, typer.Argument(help="The address of OAI-PMH, as https://repository.org/oai.")],
+    prefix: Annotated[str, typer.Option("--prefix", help="Format of the records: oai_dc, arXiv.")] = "oai_dc",
+    part: Annotated[str, typer.Option("--set", help="One of its sets; default: everything.")] = "",
+    since: Since = "",
+    until: Until = "",
+    limit: Max = None,
+    out: OutFile = None,
+    pause: Pause = 3.0,
+    timeout: PageTimeout = 180.0,
+    again: AgainFlag = False,  # noqa: FBT002
+    dry_run: FirstPage = False,  # noqa: FBT002
+    home: Home = None,
+    quiet: Quiet = False,  # noqa: FBT002
+) -> None:
+    """Harvest any repository that speaks OAI-PMH. Interrupted, the same command goes on."""
+    from app import fetching
+
+    query = fetching.query_of(url, prefix, part, since, until)
+    path = out or _settings(home).corpora / fetching.file_name(url, part)
+    options = fetching.Options(limit=limit, pause=pause, timeout=timeout, again=again)
+    fetching.harvest(query, path, options, Console(quiet=quiet), typer.echo, dry_run=dry_run)
+
+
         quiet=quiet,
         is_limited=len(corpus.documents) == limit,
         latents=_integers("--latents", latents),

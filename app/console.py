@@ -20,7 +20,10 @@ SLOW = 3.0  # per second
 
 
 class Console:
-    """Shows the stages of a build on standard error, so that standard output stays free for results."""
+    """Shows the stages of a build on standard error, so that standard output stays free for results.
+
+    A total of 0 is one that nobody knows.
+    """
 
     def __init__(self, *, quiet: bool = False) -> None:
         self._quiet = quiet
@@ -61,7 +64,8 @@ class Console:
             def report(done: int, total: int, detail: str = "") -> None:
                 first.append(done) if not first else None
                 rate = (done - first[0]) / max(time.monotonic() - began, 1e-9)
-                progress.update(task, completed=done, total=total, rate=_spoken(rate), detail=detail)
+                known = total or None
+                progress.update(task, completed=done, total=known, rate=_spoken(rate), detail=detail)
 
             yield report
 
@@ -79,7 +83,9 @@ class Console:
             last = now
             rate = (done - first[0]) / max(now - began, 1e-9)
             left = (total - done) / rate if rate > 0 else float("nan")
-            words = f"{name}: {done:,} of {total:,}, {_spoken(rate)}, {left:.0f} s left"
+            words = f"{name}: {done:,}, {_spoken(rate)}"
+            if total:
+                words = f"{name}: {done:,} of {total:,}, {_spoken(rate)}, {left:.0f} s left"
             self._say(f"{words}, {detail}" if detail else words)
 
         return report

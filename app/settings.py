@@ -49,6 +49,10 @@ class Settings(BaseSettings):
         default=SecretStr(""),
         description="The key of the language model's endpoint, if it wants one; never written anywhere.",
     )
+    arxiv_oai: str = Field(
+        default="https://oaipmh.arxiv.org/oai",
+        description="The address of arXiv's OAI-PMH interface, or of a mirror of it.",
+    )
     reload_templates: bool = Field(
         default=False, description="Read templates again when they change; for people who work on them."
     )

@@ -133,28 +133,34 @@ def _handler(model: FakeModel) -> type[BaseHTTPRequestHandler]:
 
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            raw = model.take(self.path, {k.lower(): v for k, v in self.headers.items()}, body)
-            if raw.is_reset:
-                self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-                self.connection.close()
-                self.close_connection = True
-                return
-            size = len(raw.body) // raw.n_parts + 1
-            if raw.n_parts == 1:
-                model.wait(raw.pause)
-            self.send_response(raw.status)
-            for name, value in {"Content-Length": str(len(raw.body)), **raw.headers}.items():
-                self.send_header(name, value)
-            self.end_headers()
-            for start in range(0, len(raw.body), size):
-                if raw.n_parts > 1:
-                    model.wait(raw.pause)
-                self.wfile.write(raw.body[start : start + size])
+            send(
+                self, model.take(self.path, {k.lower(): v for k, v in self.headers.items()}, body), model.wait
+            )
 
         def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 (its name there)
             pass
 
     return Handler
+
+
+def send(handler: BaseHTTPRequestHandler, raw: Raw, wait: Callable[[float], object]) -> None:
+    """Answer a request so."""
+    if raw.is_reset:
+        handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        handler.connection.close()
+        handler.close_connection = True
+        return
+    size = len(raw.body) // raw.n_parts + 1
+    if raw.n_parts == 1:
+        wait(raw.pause)
+    handler.send_response(raw.status)
+    for name, value in {"Content-Length": str(len(raw.body)), **raw.headers}.items():
+        handler.send_header(name, value)
+    handler.end_headers()
+    for start in range(0, len(raw.body), size):
+        if raw.n_parts > 1:
+            wait(raw.pause)
+        handler.wfile.write(raw.body[start : start + size])
 
 
 TEXT = re.compile(r"^~~~~ text (\d+)(?:, (fires|silent)[^~]*)? ~~~~\n(.*)$", re.MULTILINE)
