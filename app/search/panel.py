@@ -30,14 +30,14 @@ from sae_core.lenses import LensMove, dump
 from sae_core.steer import CancelledQuery, make_edit
 
 N_SLIDERS = 10
-N_FOUND = 8  # of each kind
+N_FOUND = 6  # of each kind
 N_FOLLOWERS = 24  # members of a family that its slider lists
 HEADROOM = 1.25  # a slider reaches so far beyond the feature's maximum
 NOTCHES = 10  # of a slider's whole range
 STEP = 0.001  # the precision in which strengths are printed, so that no browser rounds one
 SMALLEST_HIGH = 0.01  # the range of a feature that never fires
 ROUNDING = 1e-6
-LEAST_MEANING = 0.3  # cosine below which a label does not mean what is asked for
+LEAST_MEANING = 0.4  # cosine below which a label does not mean what is asked for
 USUAL, STRONG = QUANTILES.index(0.75), QUANTILES.index(0.95)  # where an added feature, or family, begins
 
 # What a strength is called below 0, at 0, between 0, the quantiles and the maximum, and above it.

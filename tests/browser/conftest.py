@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import uvicorn
 from playwright.sync_api import BrowserContext, ConsoleMessage, Dialog, Page, Request, Response, expect
@@ -160,8 +161,13 @@ def query(site: Planted) -> str:
 @pytest.fixture(scope="session")
 def own(site: Planted, query: str) -> dict[int, float]:
     """The features of `query`, in the order of the sliders, with their activations."""
-    activations: dict[int, float] = site.explorer.code(site.sae, site.explorer.embed(query)).own
-    return activations
+    code = site.explorer.code(site.sae, site.explorer.embed(query))
+
+    def explains(latent: int) -> float:
+        share = site.set.features.n_documents_N[latent] / site.explorer.n_documents
+        return float(-np.log(share) * code.own[latent] * (site.set.sae.directions_ND[latent] @ code.x_D))
+
+    return {latent: code.own[latent] for latent in sorted(code.own, key=explains, reverse=True)}
 
 
 @pytest.fixture

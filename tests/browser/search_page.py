@@ -66,6 +66,11 @@ class SearchPage:
         """The slider's link that says what it does: Reset, zero, Remove, Weaker, Stronger."""
         return self.row(latent).get_by_role("link", name=re.compile(name, re.IGNORECASE))
 
+    def choose(self, latent: int, mode: str) -> None:
+        """Open the menu of a slider and follow one of its links."""
+        self.row(latent).locator(".mode > summary").click()
+        self.row(latent).get_by_role("link", name=mode, exact=True).click()
+
     def strength(self, latent: int) -> float:
         return float(self.slider(latent).input_value())
 
