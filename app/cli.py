@@ -102,6 +102,22 @@ LLMBaseURL = Annotated[
     str, typer.Option("--llm-base-url", help="OpenAI-compatible endpoint, as http://localhost:11434/v1.")
 ]
 LLMModel = Annotated[str, typer.Option("--llm-model", help="The name of a model there.")]
+Since = Annotated[str, typer.Option("--from", help="Only records changed on or after this day, 2024-01-31.")]
+Until = Annotated[str, typer.Option("--until", help="Only records changed on or before this day.")]
+Max = Annotated[int | None, typer.Option("--max", min=1, help="Stop at so many documents.")]
+OutFile = Annotated[
+    Path | None, typer.Option("--out", help="The parquet to write; default: in the folder corpora of HOME.")
+]
+Pause = Annotated[
+    float, typer.Option("--pause", min=0, max=3600, help="Seconds from one request to the next.")
+]
+PageTimeout = Annotated[
+    float, typer.Option("--timeout", min=0.1, max=3600, help="Seconds that one page may take.")
+]
+AgainFlag = Annotated[bool, typer.Option("--again", help="Drop what is there and ask for everything anew.")]
+FirstPage = Annotated[
+    bool, typer.Option("--dry-run", help="Only ask for the first page, and say what the rest would take.")
+]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
 
 DEMO = "demo"
@@ -129,50 +145,6 @@ def fetch_docstrings(
     typer.echo(path)
 
 
-@app.command()
-Since = Annotated[str, typer.Option("--from", help="Only records changed on or after this day, 2024-01-31.")]
-Until = Annotated[str, typer.Option("--until", help="Only records changed on or before this day.")]
-Max = Annotated[int | None, typer.Option("--max", min=1, help="Stop at so many documents.")]
-OutFile = Annotated[
-    Path | None, typer.Option("--out", help="The parquet to write; default: in the folder corpora of HOME.")
-]
-Pause = Annotated[
-    float, typer.Option("--pause", min=0, max=3600, help="Seconds from one request to the next.")
-]
-PageTimeout = Annotated[
-    float, typer.Option("--timeout", min=0.1, max=3600, help="Seconds that one page may take.")
-]
-AgainFlag = Annotated[bool, typer.Option("--again", help="Drop what is there and ask for everything anew.")]
-FirstPage = Annotated[
-    bool, typer.Option("--dry-run", help="Only ask for the first page, and say what the rest would take.")
-]
-def build(  # noqa: PLR0917 (one argument for each option)
-    file: Annotated[str, typer.Argument(help="Parquet, CSV or JSONL (also .gz); - reads JSONL from stdin.")],
-    home: Home = None,
-    name: Annotated[str, typer.Option("--name", help="Name in the address; default: the file's name.")] = "",
-    title: Annotated[str, typer.Option("--title", help="Title for people; default: the name.")] = "",
-    mapping: Map = None,
-    limit: Limit = None,
-    latents: Latents = "",
-    k: Ks = "",
-    steps: Steps = None,
-    seed: Seed = 0,
-    stability: Stability = True,  # noqa: FBT002
-    embeddings: Embeddings = None,
-    embedder: EmbedderSpec = None,
-    backend: Backend = "auto",
-    device: Device = "auto",
-    quiet: Quiet = False,  # noqa: FBT002
-) -> None:
-    """Turn a file of texts into an explorer. Interrupted, the same command goes on where it was."""
-    name = name or _name_of(file)
-    _check_name(name)
-    corpus = _load(file, mapping, limit)
-    summary = _build(
-        corpus,
-        _settings(home),
-        name,
-        title or name.replace("-", " "),
 @fetch.command("arxiv")
 def fetch_arxiv(  # noqa: PLR0917 (one argument for each option)
     part: Annotated[
@@ -231,6 +203,34 @@ def fetch_oai(  # noqa: PLR0917 (one argument for each option)
     fetching.harvest(query, path, options, Console(quiet=quiet), typer.echo, dry_run=dry_run)
 
 
+@app.command()
+def build(  # noqa: PLR0917 (one argument for each option)
+    file: Annotated[str, typer.Argument(help="Parquet, CSV or JSONL (also .gz); - reads JSONL from stdin.")],
+    home: Home = None,
+    name: Annotated[str, typer.Option("--name", help="Name in the address; default: the file's name.")] = "",
+    title: Annotated[str, typer.Option("--title", help="Title for people; default: the name.")] = "",
+    mapping: Map = None,
+    limit: Limit = None,
+    latents: Latents = "",
+    k: Ks = "",
+    steps: Steps = None,
+    seed: Seed = 0,
+    stability: Stability = True,  # noqa: FBT002
+    embeddings: Embeddings = None,
+    embedder: EmbedderSpec = None,
+    backend: Backend = "auto",
+    device: Device = "auto",
+    quiet: Quiet = False,  # noqa: FBT002
+) -> None:
+    """Turn a file of texts into an explorer. Interrupted, the same command goes on where it was."""
+    name = name or _name_of(file)
+    _check_name(name)
+    corpus = _load(file, mapping, limit)
+    summary = _build(
+        corpus,
+        _settings(home),
+        name,
+        title or name.replace("-", " "),
         quiet=quiet,
         is_limited=len(corpus.documents) == limit,
         latents=_integers("--latents", latents),

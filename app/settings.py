@@ -45,13 +45,13 @@ class Settings(BaseSettings):
     max_header_bytes: int = Field(
         default=32 * 1024, ge=1_024, description="The most bytes of headers that a request may have."
     )
-    llm_api_key: SecretStr = Field(
-        default=SecretStr(""),
-        description="The key of the language model's endpoint, if it wants one; never written anywhere.",
-    )
     arxiv_oai: str = Field(
         default="https://oaipmh.arxiv.org/oai",
         description="The address of arXiv's OAI-PMH interface, or of a mirror of it.",
+    )
+    llm_api_key: SecretStr = Field(
+        default=SecretStr(""),
+        description="The key of the language model's endpoint, if it wants one; never written anywhere.",
     )
     reload_templates: bool = Field(
         default=False, description="Read templates again when they change; for people who work on them."
