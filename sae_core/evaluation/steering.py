@@ -40,13 +40,13 @@ COSINES = (0.98, 0.93, 0.82, 0.71, 0.53, 0.35)
 AT_COSINES = (0.9, 0.7, 0.5, 0.4)
 UP, DOWN = 1, -1
 WORDS = {UP: "up", DOWN: "down"}
-AT_SUCCESS = {UP: (0.35, 0.45, 0.55), DOWN: (0.3, 0.35, 0.4)}  # downwards less is reached
+AT_SUCCESS = {UP: (0.35, 0.45, 0.55), DOWN: (0.25, 0.3)}  # downwards less is reached
 COMPARED_AT = 0.7  # the cosine at which methods are set against the first
 TARGET, NOISE = "target cosine", "random direction (control)"
 REMARKS = (
     """Named by words: the judge looks for the words of five labels in the ten best documents (BM25), before
 and after; it reads no activations. Labels are phrases of documents near a direction, so that any direction
-with an honest label moves its words: the random direction shows only that the judge is fair.""",
+with an honest label moves its words. The random direction shows what the judge says by chance.""",
     "By activations: the same judge reads the SAE's own activations of the results. That is circular.",
     """Delta, additive and target cosine move along one line: at one cosine they are the same query, and
 differ in what a strength means for a query that has the feature already, and in how even the cosines are.""",
