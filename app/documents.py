@@ -17,7 +17,7 @@ from app.deps import (
     shorten,
 )
 from app.pages import page
-from app.query import MAX_Q, Parameters, clean
+from app.query import Parameters, SearchQuery, clean
 from app.views import DocumentCard, DocumentView, Option
 
 router = APIRouter()
@@ -52,7 +52,7 @@ def document_view(collection: ServedCollection, sae: ServedSAE | None, position:
         fingerprint=sae.chips_of(position, most=sae.n_latents) if sae else [],
         explained=explorer.code(sae.name, explorer.vector(position)).explained if sae else None,
         neighbours=_neighbours(collection, sae, position),
-        steer_url=_steer_url(collection, sae, found.title),
+        steer_url=SearchQuery(collection.name, sae.name, like=(found.id,)).url() if sae else None,
         saes=[
             Option(other.name, other.name, collection.document_url(found.id, other), other is sae)
             for other in collection.saes.values()
@@ -68,12 +68,6 @@ def _neighbours(
     hits = collection.explorer.neighbours(position, N_NEIGHBOURS)
     cards = collection.cards(hits.positions.tolist(), sae, with_chips=True)
     return list(zip(cards, hits.scores.tolist(), strict=True))
-
-
-def _steer_url(collection: ServedCollection, sae: ServedSAE | None, title: str) -> str | None:
-    if sae is None or not title or collection.explorer.embedder_state == "absent":
-        return None
-    return urls.search(collection.name, sae.name, title[:MAX_Q])
 
 
 def _not_found(collection: ServedCollection, wanted: str) -> PageNotFound:

@@ -879,7 +879,7 @@ class DocumentView:
     fingerprint: list[FeatureChip]  # all active features, strongest first
     explained: float | None
     neighbours: list[tuple[DocumentCard, float]]  # with cosine
-    steer_url: str | None  # search with this document's title as the query
+    steer_url: str | None  # search that begins from this document
     saes: list[Option]  # fingerprint in which SAE
     url: str
     json_url: str
