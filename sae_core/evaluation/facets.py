@@ -1,15 +1,16 @@
 """Steering towards a facet, on judged data: a query, a facet, and graded documents that have both.
 
 For every case the documents are ranked by the plain query, by the query with the facet's text added, by the
-query moved along the embedding of that text, and by the query steered along one feature at several
-strengths. The feature is the one that the case names, or is looked for in two ways: by the meaning of labels
-(the label whose embedding is nearest to that of the facet's text), and through the encoder (the feature that
-the facet's text activates most).
+query moved along the embedding of that text, or along the mean of the facet's training documents where it has
+any, and by the query steered along one feature at several strengths. The feature is the one that the case
+names, or is looked for in two ways: by the meaning of labels (the label whose embedding is nearest to that of
+the facet's text), and through the encoder (the feature that the facet's text activates most).
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -28,19 +29,21 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from sae_core.categories import Categories
     from sae_core.claims.study import Study
     from sae_core.fit import Console
 
-STRENGTHS = (0.1, 0.2, 0.4, 0.7)
+STRENGTHS = (0.1, 0.2, 0.4, 0.7, 1.0)
 SHOWN_AT = 0.4  # in the table of single facets
 NDCG_AT = 10
 PLAIN, ADDED = "plain query", "query and facet as one text"
-BY_LABEL, BY_ENCODER, GIVEN, DIRECTION = "label", "encoder", "given", "text"
+BY_LABEL, BY_ENCODER, GIVEN, DIRECTION, MEAN = "label", "encoder", "given", "text", "mean"
 WORDS = {
     BY_LABEL: "feature found by its label's meaning",
     BY_ENCODER: "feature found through the encoder",
     GIVEN: "feature as given",
     DIRECTION: "embedding of the facet's text (no SAE)",
+    MEAN: "mean of the facet's training documents (no SAE)",
 }
 MIN_CASES, N_PER_CATEGORY = 2, 8
 WORDS_POOL, WORDS_BEST = 100, 30  # by BM25 with the query: may answer it, and answers it well
@@ -53,6 +56,7 @@ class Facets(NamedTuple):
     cases: list[FacetCase]
     allowed_M: NDArray[np.bool_] | None  # documents that may be found; None: all
     how: list[str]  # sentences on where the cases come from
+    means: Mapping[str, NDArray[np.float32]] = MappingProxyType({})  # unit directions of facets with examples
 
 
 def evaluate_facets(facets: Facets, console: Console, parts: Path, key: str) -> list[Table]:
@@ -77,7 +81,7 @@ def _measure(facets: Facets, tell: Any) -> dict[str, list[float]]:
     for at, case in enumerate(facets.cases):
         tell(at, len(facets.cases))
         x_D, facet_D = vectors[case.query], vectors[case.facet]
-        ways = {PLAIN: x_D, ADDED: vectors[_both(case)], **_steered(study, case, x_D, facet_D)}
+        ways = {PLAIN: x_D, ADDED: vectors[_both(case)], **_steered(facets, case, x_D, facet_D)}
         allowed_M = _allowed(facets, case)
         for name, moved_D in ways.items():
             best = top(study.explorer.index.products(moved_D), NDCG_AT, allowed_M).positions
@@ -105,9 +109,10 @@ def _allowed(facets: Facets, case: FacetCase) -> NDArray[np.bool_]:
 
 
 def _steered(
-    study: Study, case: FacetCase, x_D: NDArray[np.float32], facet_D: NDArray[np.float32]
+    facets: Facets, case: FacetCase, x_D: NDArray[np.float32], facet_D: NDArray[np.float32]
 ) -> dict[str, NDArray[np.float32]]:
     """The query at each strength of each direction: at least so active, never less than it was."""
+    study = facets.study
     own = study.explorer.code(study.space.name, x_D).own
     found = {}
     for way, latent in _features(study, case, facet_D).items():
@@ -116,8 +121,11 @@ def _steered(
             found[f"{WORDS[way]}: {strength:g}"] = move(x_D, {latent: change}, study.space.sae.directions_ND)[
                 0
             ]
-    for strength in STRENGTHS:
-        found[f"{WORDS[DIRECTION]}: {strength:g}"] = move(x_D, {0: strength}, facet_D[None])[0]
+    plain = {DIRECTION: facet_D, MEAN: facets.means.get(case.facet)}
+    for way, direction_D in plain.items():
+        if direction_D is not None:
+            for strength in STRENGTHS:
+                found[f"{WORDS[way]}: {strength:g}"] = move(x_D, {0: strength}, direction_D[None])[0]
     return found
 
 
@@ -163,7 +171,18 @@ def category_facets(study: Study, names: Mapping[str, str], seed: int = 0) -> Fa
         "queries each: titles of held-out documents without the category. Answers: held-out ones with it "
         f"among the {WORDS_POOL} best for the title by BM25. Searched: held-out documents only."
     )
-    return Facets(study, cases, ~study.is_train_M, [how]) if cases else None
+    means_CD = category_means(study, categories)
+    means = {names.get(name, name): means_CD[column] for column, name in enumerate(categories.names)}
+    return Facets(study, cases, ~study.is_train_M, [how], means) if cases else None
+
+
+def category_means(study: Study, categories: Categories) -> NDArray[np.float32]:
+    """Unit directions from the mean of all training documents to that of each category's, (C, D)."""
+    train_MC = categories.belongs_MC[study.is_train_M].astype(np.float32)
+    x_MD = study.x_MD[study.is_train_M]
+    offsets_CD = train_MC.T @ x_MD / train_MC.sum(axis=0)[:, None] - x_MD.mean(axis=0)
+    unit_CD: NDArray[np.float32] = offsets_CD / np.linalg.norm(offsets_CD, axis=1, keepdims=True)
+    return unit_CD
 
 
 def _answers(study: Study, own: int, has_M: NDArray[np.bool_]) -> dict[int, float]:

@@ -360,7 +360,11 @@ def curve_table(title: str, curves: Mapping[str, Curve], sign: int, seed: int) -
         steps = {TARGET: COSINES, NOISE: STRENGTHS}.get(name, strengths_of(sign))
         for column, step in enumerate((None, *steps)):
             words = (
-                "nothing moved" if step is None else f"{sign * step + 0.0:g}" if name in METHODS else f"{step:g}"
+                "nothing moved"
+                if step is None
+                else f"{sign * step + 0.0:g}"
+                if name in METHODS
+                else f"{step:g}"
             )
             rows.append(Row(f"{name}: {words}", _point(curve, column, seed), len(curve.cosine)))
     return Table(title, POINTS, rows)

@@ -17,6 +17,7 @@ from sae_core.categories import find_best
 from sae_core.claims import trials
 from sae_core.dictionaries import NAMES
 from sae_core.evaluation.curves import Bench, Curve
+from sae_core.evaluation.facets import category_means
 from sae_core.evaluation.methods import METHODS
 from sae_core.evaluation.steering import (
     COSINES,
@@ -145,8 +146,4 @@ def _directions(steering: Steering, name: str, chosen: _Chosen) -> NDArray[np.fl
     if name != CENTROID:
         sae = steering.sae if name == FEATURE else study.sae_of(name)
         return sae.directions_ND[chosen.latents[name]]
-    train_MC = chosen.categories.belongs_MC[study.is_train_M].astype(np.float32)
-    x_MD = study.x_MD[study.is_train_M]
-    offsets_CD = train_MC.T @ x_MD / train_MC.sum(axis=0)[:, None] - x_MD.mean(axis=0)
-    unit_CD: NDArray[np.float32] = offsets_CD / np.linalg.norm(offsets_CD, axis=1, keepdims=True)
-    return unit_CD
+    return category_means(study, chosen.categories)

@@ -315,6 +315,9 @@ def test_categories_are_facets_that_the_query_has_not(study: Study) -> None:
     assert facets is not None
     assert study.categories is not None
     assert "the first group" in {case.facet for case in facets.cases}
+    inside_M = study.categories.belongs_MC[:, study.categories.names.index("group-1")]
+    products_M = study.x_MD @ facets.means["the first group"]
+    assert products_M[inside_M].mean() > products_M[~inside_M].mean() + 0.2
     for case in facets.cases:
         assert facets.allowed_M is not None
         assert facets.allowed_M[list(case.relevant)].all()
