@@ -15,7 +15,6 @@ import argparse
 import json
 import os
 import sys
-from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +23,7 @@ import pyarrow.parquet as pq
 import torch
 
 from sae_core.embed import load_embedder
+from sae_core.evaluation.judged import load_judged
 from sae_core.fit import split
 from sae_core.metrics import evaluate, ndcg, ndcg_kept
 from sae_core.recipe import TrainConfig
@@ -38,17 +38,12 @@ WEIGHTS = (0.0, 0.03, 0.1, 0.3, 1.0)
 
 def scifact() -> tuple[NDArray[np.float32], NDArray[np.float32], list[dict[int, float]]]:
     """Embeddings of the documents and of the test claims, and which documents answer each claim."""
-    documents = pq.read_table(CORPORA / "scifact-docs.parquet", columns=["id"]).to_pydict()["id"]
-    row_of = {str(name): row for row, name in enumerate(documents)}
-    relevant: dict[str, dict[int, float]] = defaultdict(dict)
-    for pair in pq.read_table(CORPORA / "scifact-qrels.parquet").to_pylist():
-        relevant[str(pair["query_id"])][row_of[str(pair["doc_id"])]] = float(pair["relevance"])
-    queries = pq.read_table(CORPORA / "scifact-queries.parquet").to_pylist()
-    test = [query for query in queries if query["split"] == "test"]
-    queries_QD = load_embedder("minilm").embed([query["query"] for query in test])
+    ids = pq.read_table(CORPORA / "scifact-docs.parquet", columns=["id"]).to_pydict()["id"]
+    files = CORPORA / "scifact-queries.parquet", CORPORA / "scifact-qrels.parquet"
+    judged = load_judged(*files, [str(name) for name in ids], "test")
     documents_MD = np.load(CORPORA / "scifact-docs.embeddings.npy").astype(np.float32)
     documents_MD /= np.linalg.norm(documents_MD, axis=1, keepdims=True)
-    return queries_QD, documents_MD, [relevant[str(query["query_id"])] for query in test]
+    return load_embedder("minilm").embed(judged.queries), documents_MD, judged.relevant
 
 
 def measure(
