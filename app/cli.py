@@ -66,13 +66,41 @@ Ks = Annotated[str, typer.Option("--k", help="Active latents per document; sever
 Steps = Annotated[int | None, typer.Option("--steps", min=1, help="Training steps.")]
 Seed = Annotated[int, typer.Option("--seed", min=0, max=2**63 - 1, help="Seed of everything random.")]
 Embeddings = Annotated[
-    Path | None, typer.Option("--embeddings", help="A .npy file with a row for each row of FILE.")
+    Path | None,
+    typer.Option("--embeddings", help="A .npy, .safetensors or .parquet file with a row for each of FILE."),
+]
+EmbeddingsFile = Annotated[
+    Path,
+    typer.Argument(help="A .npy, .safetensors or .parquet file of embeddings, a row for each document."),
+]
+EmbeddingsColumn = Annotated[
+    str,
+    typer.Option(
+        "--embeddings-column",
+        help="Which column (parquet) or tensor (safetensors); default: the one that fits.",
+    ),
+]
+Truncate = Annotated[
+    int | None,
+    typer.Option("--truncate", min=1, help="Keep the first so many numbers of a vector (Matryoshka)."),
+]
+Normalise = Annotated[
+    bool, typer.Option("--normalise", help="Scale rows of the file that are not of unit length.")
+]
+EmbedBaseURL = Annotated[
+    str | None,
+    typer.Option(
+        "--embed-base-url",
+        help="Endpoint of an embedder openai:MODEL, as http://localhost:11434/v1. "
+        "Default: SAEFARI_EMBED_BASE_URL.",
+    ),
 ]
 EmbedderSpec = Annotated[
     str | None,
     typer.Option(
         "--embedder",
-        help="minilm (the bundled one), a sentence-transformers model by path or name, or none. "
+        help="minilm (the bundled one), a sentence-transformers model by path or name, openai:MODEL (behind "
+        "an endpoint), or none. "
         "Default: minilm, or none where --embeddings is given.",
     ),
 ]
@@ -217,18 +245,43 @@ def build(  # noqa: PLR0917 (one argument for each option)
     seed: Seed = 0,
     stability: Stability = True,  # noqa: FBT002
     embeddings: Embeddings = None,
+    column: EmbeddingsColumn = "",
+    truncate: Truncate = None,
+    normalise: Normalise = False,  # noqa: FBT002
     embedder: EmbedderSpec = None,
+    embed_base_url: EmbedBaseURL = None,
+    concurrency: Annotated[
+        int, typer.Option("--embed-concurrency", min=1, max=256, help="Calls to that endpoint at a time.")
+    ] = 4,
+    timeout: Annotated[
+        float, typer.Option("--embed-timeout", min=0.1, max=3600, help="Seconds that one call may take.")
+    ] = 120.0,
+    price: Annotated[
+        float | None, typer.Option("--price", min=0, help="Price of a million tokens that it embeds.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what it would ask and cost.")] = False,  # noqa: FBT002
     backend: Backend = "auto",
     device: Device = "auto",
     quiet: Quiet = False,  # noqa: FBT002
 ) -> None:
-    """Turn a file of texts into an explorer. Interrupted, the same command goes on where it was."""
+    """Turn a file of texts into an explorer. Interrupted, the same command goes on where it was.
+
+    The key of an embedder's endpoint, if it wants one, is read from the environment: SAEFARI_EMBED_API_KEY.
+    """
+    from sae_core.rows import Reading
+
     name = name or _name_of(file)
     _check_name(name)
+    settings = _settings(home, embed_base_url=embed_base_url)
     corpus = _load(file, mapping, limit)
+    embedder = embedder or ("none" if embeddings else "minilm")
+    if _is_asked_remotely(embedder) or dry_run:
+        _print_embedding(corpus, settings, embedder, price, has_file=embeddings is not None)
+    if dry_run:
+        return
     summary = _build(
         corpus,
-        _settings(home),
+        settings,
         name,
         title or name.replace("-", " "),
         quiet=quiet,
@@ -239,17 +292,22 @@ def build(  # noqa: PLR0917 (one argument for each option)
         seed=seed,
         stability=stability,
         embeddings=embeddings,
+        reading=Reading(column, truncate, normalise),
         embedder=embedder,
+        endpoint=settings.encoder_endpoint(concurrency=concurrency, timeout=timeout),
         backend=backend,
         device=device,
     )
     _print_summary(summary)
-    typer.echo("Serve it with `saefari serve`" + (f" --home {home}" if home else ""))
+    options = (f" --home {home}" if home else "") + (
+        f" --embed-base-url {embed_base_url}" if embed_base_url else ""
+    )
+    typer.echo(f"Serve it with `saefari serve{options}`")
 
 
 @app.command()
 def train(  # noqa: PLR0917 (one argument for each option)
-    embeddings: Annotated[Path, typer.Argument(help="A .npy file of embeddings, a row for each document.")],
+    embeddings: EmbeddingsFile,
     out: Annotated[Path, typer.Option("--out", help="Folder for checkpoint, log and sae.safetensors.")],
     latents: Annotated[int | None, typer.Option("--latents", min=1)] = None,
     k: Annotated[int | None, typer.Option("--k", min=1)] = None,
@@ -273,6 +331,9 @@ def train(  # noqa: PLR0917 (one argument for each option)
     processes: Processes = 1,
     max_silence: MaxSilence = 25,
     checkpoint_seconds: CheckpointSeconds = 20.0,
+    column: EmbeddingsColumn = "",
+    truncate: Truncate = None,
+    normalise: Normalise = False,  # noqa: FBT002
     resume: Annotated[bool, typer.Option("--resume", help="Go on with what OUT holds.")] = False,  # noqa: FBT002
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what it would take.")] = False,  # noqa: FBT002
     device: Device = "auto",
@@ -281,8 +342,10 @@ def train(  # noqa: PLR0917 (one argument for each option)
     """Train one SAE on embeddings, or a grid. Interrupted, the same command goes on where it was."""
     from app.scorecard import write_scorecard
     from sae_core import fit, ranks
+    from sae_core.rows import Reading
 
     chosen: dict[str, Any] = {
+        "how": Reading(column, truncate, normalise),
         "n_latents": latents, "k": k, "steps": steps, "batch": batch, "learning_rate": learning_rate,
         "noise": noise, "variant": variant, "retrieval": retrieval, "patience": patience, "select": select,
         "seed": seed,
@@ -351,19 +414,23 @@ def convert(  # noqa: PLR0917 (one argument for each option)
 
 
 @app.command()
-def encode(
-    embeddings: Annotated[Path, typer.Argument(help="A .npy file of embeddings, a row for each document.")],
+def encode(  # noqa: PLR0917 (one argument for each option)
+    embeddings: EmbeddingsFile,
     sae: Annotated[Path, typer.Option("--sae", help="The sae.safetensors of a training.")],
     out: Annotated[Path, typer.Option("--out", help="Folder of shards.")],
     shard: Annotated[str, typer.Option("--shard", help="The part to encode, as 3/16; default: all.")] = "1/1",
+    column: EmbeddingsColumn = "",
+    truncate: Truncate = None,
+    normalise: Normalise = False,  # noqa: FBT002
     quiet: Quiet = False,  # noqa: FBT002
 ) -> None:
     """Encode embeddings, whole or one shard of them. A shard that is complete is not done again."""
+    from sae_core.rows import Reading
     from sae_core.shards import Shard, encode_shard
 
-    part = Shard.parse(shard)
+    part, how = Shard.parse(shard), Reading(column, truncate, normalise)
     with Console(quiet=quiet).stage(f"Encoding shard {part}") as progress:
-        made = encode_shard(embeddings, sae, out, part, progress)
+        made = encode_shard(embeddings, sae, out, part, progress, how=how)
     typer.echo(f"{made.path}: rows {made.rows[0]:,} to {made.rows[1]:,}. {made.note}".rstrip())
 
 
@@ -415,6 +482,7 @@ def label(  # noqa: PLR0917 (one argument for each option)
     timeout: Annotated[
         float, typer.Option("--timeout", min=0.1, max=3600, help="Seconds that one answer may take.")
     ] = 120.0,
+    embed_base_url: EmbedBaseURL = None,
     home: Home = None,
     quiet: Quiet = False,  # noqa: FBT002
 ) -> None:
@@ -426,14 +494,22 @@ def label(  # noqa: PLR0917 (one argument for each option)
     from sae_core.explorer import Explorer
     from sae_core.relabel import RelabelConfig, Relabelling
 
-    settings = _settings(home)
+    settings = _settings(home, embed_base_url=embed_base_url)
     endpoint = _endpoint(settings, llm_base_url, llm_model, concurrency, timeout)
     chosen = tuple(latent for latent in _integers("--only", only) if latent is not None)
     config = RelabelConfig(sae=sae, predictor=predictor, only=chosen, limit=limit)
     explorer = Explorer.load(settings.collections / collection)
     with closing(Catalog(explorer.path / FILE_NAME, is_timed=False)) as catalog:
         console = Console(quiet=quiet)
-        job = Relabelling(explorer, config, settings.home, console, catalog.documents, endpoint=endpoint)
+        job = Relabelling(
+            explorer,
+            config,
+            settings.home,
+            console,
+            catalog.documents,
+            endpoint=endpoint,
+            encoder_endpoint=settings.encoder_endpoint(),
+        )
         _print_questions(job, price_in, price_out)
         if dry_run:
             return
@@ -442,9 +518,14 @@ def label(  # noqa: PLR0917 (one argument for each option)
 
 
 @app.command()
-def serve(home: Home = None, host: Host = None, port: Port = None) -> None:
+def serve(
+    home: Home = None, host: Host = None, port: Port = None, embed_base_url: EmbedBaseURL = None
+) -> None:
     """Serve every collection of the home folder."""
-    _serve(_settings(home, host, port))
+    settings = _settings(home, host, port, embed_base_url)
+    if endpoint := settings.encoder_endpoint():
+        _warn_of_key(endpoint)
+    _serve(settings)
 
 
 @app.command()
@@ -624,8 +705,13 @@ def _fail(message: str, status: int) -> NoReturn:
     sys.exit(status)
 
 
-def _settings(home: Path | None, host: str | None = None, port: int | None = None) -> Settings:
-    chosen = {"home": home, "host": host, "port": port}
+def _settings(
+    home: Path | None,
+    host: str | None = None,
+    port: int | None = None,
+    embed_base_url: str | None = None,
+) -> Settings:
+    chosen = {"home": home, "host": host, "port": port, "embed_base_url": embed_base_url}
     try:
         return Settings(**{name: value for name, value in chosen.items() if value is not None})  # type: ignore[arg-type]
     except ValidationError as error:  # options were checked before, so it is the environment
@@ -681,7 +767,7 @@ def _build(
     from sae_core.build import BuildConfig
     from sae_core.build import build as build_collection
 
-    embedder = options.pop("embedder", None) or ("none" if options.get("embeddings") else "minilm")
+    embedder = options.pop("embedder", "minilm")
     config = BuildConfig(
         name=name,
         title=title,
@@ -689,6 +775,46 @@ def _build(
         **options,  # type: ignore[arg-type]
     )
     return build_collection(corpus, config, settings.home, Console(quiet=quiet), write_catalogue)
+
+
+def _is_asked_remotely(embedder: str) -> bool:
+    from sae_core.embed import is_remote
+
+    return is_remote(embedder)
+
+
+def _print_embedding(
+    corpus: Corpus, settings: Settings, embedder: str, price: float | None, *, has_file: bool
+) -> None:
+    """What will be asked of the embedder's endpoint and what that costs, before it is."""
+    from sae_core.embed import foresee
+    from sae_core.labels.phrases import VOCABULARY
+
+    n = len(corpus.documents)
+    if not _is_asked_remotely(embedder):
+        how = (
+            "embedded on this machine" if embedder != "none" and not has_file else "with vectors from a file"
+        )
+        typer.echo(f"{n:,} documents, {how}. No endpoint is asked")
+        return
+    if endpoint := settings.encoder_endpoint():
+        _warn_of_key(endpoint)
+    texts = [] if has_file else [document.text for document in corpus.documents]
+    plan = foresee(texts, embedder, settings.home / "cache")
+    known = f"; {n - plan.n_texts:,} are known already" if texts and n > plan.n_texts else ""
+    at = settings.embed_base_url or "an endpoint that is not given yet"
+    typer.echo(f"{n:,} documents: about {plan.n_calls:,} calls to {embedder} at {at}{known}")
+    phrases = f"and up to {VOCABULARY:,} short phrases that may name features"
+    tokens = f"About {_rounded(plan.n_tokens)} tokens, {phrases}"
+    if price is None:
+        typer.echo(f"{tokens}; --price, for a million, says what they cost")
+    else:
+        typer.echo(f"{tokens}, cost about {plan.n_tokens * price / 1e6:,.2f}")
+
+
+def _warn_of_key(endpoint: Endpoint) -> None:
+    if endpoint.tells_key:
+        typer.echo(f"The key goes unencrypted to {endpoint.url}: the address is not https.", err=True)
 
 
 def _train_grid(
@@ -747,8 +873,7 @@ def _endpoint(
         raise SaefariError(what, remedy="A language model is given by both --llm-base-url and --llm-model.")
     key = settings.llm_api_key.get_secret_value().strip()
     endpoint = Endpoint(base_url, model, key, concurrency, timeout)
-    if key and endpoint.url.startswith("http:") and not endpoint.is_local:
-        typer.echo(f"The key goes unencrypted to {endpoint.url}: the address is not https.", err=True)
+    _warn_of_key(endpoint)
     return endpoint
 
 

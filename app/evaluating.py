@@ -176,7 +176,7 @@ class _Found:
 def _open(settings: Settings, collection: str, options: EvalOptions, console: Console) -> _Job:
     with console.stage("Loading the collection"):
         explorer = Explorer.load(settings.collections / collection)
-        explorer.load_encoder()
+        explorer.load_encoder(endpoint=settings.encoder_endpoint())
         with closing(Catalog(explorer.path / FILE_NAME, is_timed=False)) as catalog:
             documents = catalog.documents(range(explorer.n_documents))
     space = explorer.get_sae(options.sae or next(iter(explorer.saes)))

@@ -21,6 +21,7 @@ from app.middleware import LastResort, Limits, SearchSlots, SecurityHeaders, err
 from app.query import BadParameter
 from app.settings import Settings, asset_folder
 from app.views import ErrorView, Option
+from sae_core.embed import is_remote
 from sae_core.errors import EmbedderNotReady, NotFoundError, SaefariError
 from sae_core.explorer import Explorer
 from sae_core.lenses import BadLens
@@ -70,12 +71,14 @@ def create_app(settings: Settings | None = None, explorers: Mapping[str, Explore
 def _warm_up(library: Library, settings: Settings) -> None:
     """What a first page would have to wait for: templates, then encoders. Pages need neither to be done."""
     pages.set_up(auto_reload=settings.reload_templates)
-    for collection in library.collections.values():
-        explorer = collection.explorer
+    endpoint = settings.encoder_endpoint(timeout=settings.embed_seconds, limit=settings.embed_seconds)
+    explorers = [collection.explorer for collection in library.collections.values()]
+    # Those behind an endpoint come last: the others need not wait for one that does not answer.
+    for explorer in sorted(explorers, key=lambda explorer: is_remote(explorer.embedder_spec)):
         if explorer.embedder_state != "loading":
             continue
         try:
-            explorer.load_encoder()
+            explorer.load_encoder(endpoint=endpoint)
         except Exception as error:
             log.exception("The encoder of %s could not be loaded", explorer.name)
             explorer.embedder_state, explorer.embedder_problem = "failed", f"{type(error).__name__}."

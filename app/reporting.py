@@ -153,7 +153,7 @@ def _open(
     with console.stage("Loading the collection"):
         explorer = Explorer.load(settings.collections / collection)
         if with_encoder:
-            explorer.load_encoder()
+            explorer.load_encoder(endpoint=settings.encoder_endpoint())
     return explorer, explorer.get_sae(options.sae or next(iter(explorer.saes)))
 
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+if TYPE_CHECKING:
+    from sae_core.endpoint import Endpoint
 
 
 class Settings(BaseSettings):
@@ -53,6 +57,17 @@ class Settings(BaseSettings):
         default=SecretStr(""),
         description="The key of the language model's endpoint, if it wants one; never written anywhere.",
     )
+    embed_base_url: str = Field(
+        default="",
+        description="The address of the endpoint for embedders openai:MODEL, as http://localhost:11434/v1.",
+    )
+    embed_api_key: SecretStr = Field(
+        default=SecretStr(""),
+        description="The key of that endpoint, if it wants one; never written anywhere.",
+    )
+    embed_seconds: float = Field(
+        default=5.0, ge=0.1, le=60, description="How long a visitor's query may wait for that endpoint."
+    )
     reload_templates: bool = Field(
         default=False, description="Read templates again when they change; for people who work on them."
     )
@@ -68,6 +83,17 @@ class Settings(BaseSettings):
     @classmethod
     def _expand_user(cls, value: Path) -> Path:
         return value.expanduser()
+
+    def encoder_endpoint(
+        self, *, concurrency: int = 4, timeout: float = 120.0, limit: float = math.inf
+    ) -> Endpoint | None:
+        """Where embedders openai:MODEL are asked, and how; None if that is not set."""
+        from sae_core.endpoint import EMBEDDINGS, Endpoint
+
+        if not self.embed_base_url:
+            return None
+        key = self.embed_api_key.get_secret_value().strip()
+        return Endpoint(self.embed_base_url, "", key, concurrency, timeout, limit, EMBEDDINGS)
 
     @property
     def collections(self) -> Path:

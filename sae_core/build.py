@@ -19,20 +19,22 @@ from sae_core import artifact, metrics, splitting
 from sae_core.checkpoint import read_log
 from sae_core.codes import encode_codes, pointers
 from sae_core.corpus import write_rejected
-from sae_core.embed import Embedder, embed_corpus, load_embedder
+from sae_core.embed import Embedder, KeptEmbedder, embed_corpus, identity, is_remote, load_embedder
+from sae_core.endpoint import Endpoint
 from sae_core.errors import EmbeddingError, TrainingError
 from sae_core.explorer import FeatureSet
 from sae_core.families import by_chance, coactivate, default_config, grow
 from sae_core.features import describe
 from sae_core.files import explain_write_errors, write_atomic
 from sae_core.fit import SECOND_SEED, run_scores, run_stage, split, versions
+from sae_core.foreign import load_sae
 from sae_core.index import VectorIndex
 from sae_core.labels.families import label_families
 from sae_core.labels.phrases import Labeller
 from sae_core.labels.predictors import embed_labels
 from sae_core.recipe import TrainConfig
 from sae_core.report import report_text
-from sae_core.rows import load_embeddings
+from sae_core.rows import AS_IT_IS, Reading, load_embeddings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -58,7 +60,9 @@ class BuildConfig:
     name: str
     title: str
     embedder: str | None = "minilm"  # None: embeddings without an encoder, so no text queries
+    endpoint: Endpoint | None = None  # where an embedder openai:MODEL is; its own model does not matter
     embeddings: Path | None = None  # a row for each row of the corpus's file
+    reading: Reading = AS_IT_IS  # of embeddings; what it truncates, it truncates of the encoder's as well
     is_limited: bool = False  # the corpus is only the beginning of its file
     backend: str = "auto"
     device: str = "auto"
@@ -66,6 +70,7 @@ class BuildConfig:
     ks: tuple[int | None, ...] = (None,)  # one SAE for each pair of latents and k
     steps: int | None = None
     seed: int = 0
+    saes: tuple[Path, ...] = ()  # made elsewhere: taken as they are, and none is trained
     stability: bool = True  # train each SAE with a second seed as well, to see which features come again
 
 
@@ -100,7 +105,7 @@ def build(
 class _Run(NamedTuple):
     sae: SAE
     other: SAE | None  # of another seed
-    config: TrainConfig
+    config: dict[str, Any]
     history: list[dict[str, float]]
     scores: dict[str, float]
 
@@ -124,14 +129,19 @@ class _Build:
     ) -> Summary:
         self.work.mkdir(parents=True, exist_ok=True)
         write_rejected(self.corpus, self.work / "rejected.jsonl")
+        given = [load_sae(path) for path in self.config.saes]
         embedder = self._load_embedder()
         x_MD = self._embed(embedder)
         self.data_hash = _hash(x_MD)
         rows = split(len(x_MD), self.config.seed)
-        trained = [self._train(x_MD, rows, config) for config in self._train_configs(x_MD, rows)]
+        if given:
+            trained = self._take(given, x_MD.shape[1])
+        else:
+            trained = [self._train(x_MD, rows, config) for config in self._train_configs(x_MD, rows)]
         manifest: dict[str, Any] = {}
         with artifact.draft(self.collection, manifest) as folder:
-            spaces = self._match([self._describe(x_MD, rows, embedder, run) for run in trained])
+            for_labels = self._for_labels(embedder)
+            spaces = self._match([self._describe(x_MD, rows, for_labels, run) for run in trained])
             with self._stage("Writing") as report:
                 self._write(folder, x_MD, spaces)
                 write_catalogue(folder / "catalogue.sqlite", self.corpus.documents, spaces)
@@ -150,7 +160,20 @@ class _Build:
         if self.config.embedder is None:
             return None
         with self._stage("Loading the encoder"):
-            return load_embedder(self.config.embedder, backend=self.config.backend, device=self.config.device)
+            config = self.config
+            return load_embedder(
+                self.config.embedder,
+                backend=config.backend,
+                device=config.device,
+                endpoint=config.endpoint,
+                truncate=config.reading.truncate,
+            )
+
+    def _for_labels(self, embedder: Embedder | None) -> Embedder | None:
+        """What embeds short texts; nothing is asked twice of an endpoint."""
+        if embedder is None or not is_remote(self.config.embedder):
+            return embedder
+        return KeptEmbedder(embedder, self.home / "cache" / "labels")
 
     def _embed(self, embedder: Embedder | None) -> NDArray[np.float32]:
         documents = self.corpus.documents
@@ -184,11 +207,21 @@ class _Build:
     def _precomputed(self, path: Path) -> NDArray[np.float32]:
         """The rows of the file that became documents; with a limit the file may go on behind them."""
         n_rows = self.corpus.n_rows
-        x_MD = load_embeddings(path, None if self.config.is_limited else n_rows)
+        x_MD = load_embeddings(path, None if self.config.is_limited else n_rows, self.config.reading)
         if len(x_MD) < n_rows:
             what = f"{path} has {len(x_MD)} rows, but {n_rows} rows of the corpus were read."
             raise EmbeddingError(what, remedy="Give one row for each row of the corpus, in its order.")
         return x_MD[self.corpus.rows]
+
+    def _take(self, given: list[tuple[SAE, dict[str, Any]]], width: int) -> list[_Run]:
+        """SAEs that were made elsewhere, in the place of training; the same one given twice is one."""
+        for path, (sae, _) in zip(self.config.saes, given, strict=True):
+            if sae.width != width:
+                what = f"The SAE in {path} reads {sae.width:,} dimensions, the embeddings have {width:,}."
+                raise TrainingError(what, remedy="Embed with the model that it was trained on.")
+        known = {sae.fingerprint(): (sae, origin) for sae, origin in given}
+        seed = {"seed": self.config.seed}
+        return [_Run(sae, None, origin | seed, [], {}) for sae, origin in known.values()]
 
     def _train_configs(
         self, x_MD: NDArray[np.float32], rows: tuple[NDArray[np.int64], NDArray[np.int64]]
@@ -217,7 +250,7 @@ class _Build:
         if self.config.stability:
             again = replace(config, seed=config.seed + 1)
             _, other = self._train_one(x_MD, rows, again, folder / SECOND_SEED)
-        return _Run(sae, other, config, read_log(folder), run_scores(run))
+        return _Run(sae, other, asdict(config), read_log(folder), run_scores(run))
 
     def _train_one(
         self,
@@ -273,7 +306,7 @@ class _Build:
         name = f"k{sae.k}-n{sae.n_latents}-{sae.fingerprint()[:6]}"
         vectors_ND = None if embedder is None else embed_labels(labels, embedder)
         return FeatureSet(
-            name, sae, codes, table, labels, coactivation, forest, scores, asdict(run.config), run.history,
+            name, sae, codes, table, labels, coactivation, forest, scores, run.config, run.history,
             label_vectors_ND=vectors_ND,
         )  # fmt: skip
 
@@ -301,9 +334,11 @@ class _Build:
             space.save(folder / "saes" / space.name)
 
     def _manifest(self, embedder: Embedder | None, width: int) -> dict[str, Any]:
-        encoder = {"spec": self.config.embedder if embedder else None}
+        encoder: dict[str, Any] = {"spec": self.config.embedder if embedder else None}
+        if self.config.reading.truncate is not None:
+            encoder["truncate"] = self.config.reading.truncate
         if embedder is not None:
-            encoder |= {"name": embedder.name, "fingerprint": embedder.fingerprint}
+            encoder |= identity(embedder)
         return {
             "name": self.config.name,
             "title": self.config.title,
@@ -311,6 +346,7 @@ class _Build:
             "width": width,
             "embeddings": self.data_hash,
             "embedder": encoder,
+            "normalised": self.config.embeddings is not None and self.config.reading.normalise,
             "corpus": {
                 "fingerprint": self.fingerprint,
                 "rejected": self.summary.rejected,

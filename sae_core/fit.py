@@ -19,7 +19,7 @@ from sae_core.errors import TrainingError
 from sae_core.files import explain_write_errors, write_atomic
 from sae_core.ranks import MAX_SILENCE, joined
 from sae_core.recipe import TrainConfig
-from sae_core.rows import open_embeddings
+from sae_core.rows import AS_IT_IS, Reading, open_embeddings
 from sae_core.train import CHECKPOINT_SECONDS, Run, Trainer, pick_device
 
 if TYPE_CHECKING:
@@ -65,9 +65,9 @@ class Material:
     data_hash: str
 
     @classmethod
-    def open(cls, path: Path, seed: int = 0) -> Material:
-        """Check a .npy file of embeddings and split its rows; `EmbeddingError` if it cannot be used."""
-        x_MD = open_embeddings(path)
+    def open(cls, path: Path, seed: int = 0, how: Reading = AS_IT_IS) -> Material:
+        """Check a file of embeddings and split its rows; `EmbeddingError` if it cannot be used."""
+        x_MD = open_embeddings(path, how=how)
         train_rows, heldout_rows = split(len(x_MD), seed)
         return cls(x_MD, x_MD.subset(train_rows), x_MD[heldout_rows], x_MD.fingerprint())
 
@@ -99,9 +99,10 @@ def train_file(
     stability: bool = True,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
     max_silence: float = MAX_SILENCE,
+    how: Reading = AS_IT_IS,
     **chosen: Any,
 ) -> dict[str, Any]:
-    """Train one SAE on a .npy file of embeddings into `out`; the numbers of its scorecard.
+    """Train one SAE on a file of embeddings into `out`; the numbers of its scorecard.
 
     `chosen` goes to `TrainConfig.for_corpus`. With `resume` the configuration is that of the run in `out`.
     Raises `TrainingError` if `out` holds an unfinished run of another configuration or of other rows, and
@@ -116,7 +117,7 @@ def train_file(
             if ranks.is_first:
                 stack.enter_context(artifact.locked(out))
             with console.stage("Reading embeddings"):
-                material = Material.open(embeddings, chosen.get("seed") or 0)
+                material = Material.open(embeddings, chosen.get("seed") or 0, how)
         config = _common_config(ranks, material, out, chosen, is_resumed=resume)
         options = {"device": device, "ranks": ranks, "checkpoint_seconds": checkpoint_seconds}
         run, sae = run_with_progress(material, config, out, console, **options)
@@ -127,9 +128,9 @@ def train_file(
         return finish(run, sae, material, out, other) if ranks.is_first else {}
 
 
-def plan(embeddings: Path, *, device: str = "auto", **chosen: Any) -> Plan:
+def plan(embeddings: Path, *, device: str = "auto", how: Reading = AS_IT_IS, **chosen: Any) -> Plan:
     """What training on the rows of a file would take."""
-    material = Material.open(embeddings, chosen.get("seed") or 0)
+    material = Material.open(embeddings, chosen.get("seed") or 0, how)
     config = TrainConfig.for_corpus(*material.train_MD.shape, **chosen)
     return probe(material, config, device)
 

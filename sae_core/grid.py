@@ -20,6 +20,7 @@ from sae_core.files import explain_write_errors
 from sae_core.fit import RECORD_FILE, SAE_FILE, Material, finish
 from sae_core.powerlaw import Point, PowerLaws, power_laws
 from sae_core.recipe import TrainConfig
+from sae_core.rows import AS_IT_IS, Reading
 from sae_core.sae import SAE
 from sae_core.train import Run
 
@@ -154,9 +155,9 @@ def member_configs(sizes: GridSizes, n_rows: int, width: int, **chosen: Any) -> 
     return configs
 
 
-def plan_grid(embeddings: Path, sizes: GridSizes, **chosen: Any) -> GridPlan:
+def plan_grid(embeddings: Path, sizes: GridSizes, *, how: Reading = AS_IT_IS, **chosen: Any) -> GridPlan:
     """Check the rows of a file and every size; raises what `Material.open` and `member_configs` do."""
-    material = Material.open(embeddings, chosen.get("seed") or 0)
+    material = Material.open(embeddings, chosen.get("seed") or 0, how)
     return GridPlan(material, member_configs(sizes, *material.train_MD.shape, **chosen))
 
 

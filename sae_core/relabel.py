@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 
 from sae_core import artifact
-from sae_core.embed import Embedder, load_embedder
+from sae_core.embed import Embedder, KeptEmbedder, is_remote, is_same, load_embedder
 from sae_core.endpoint import Endpoint
 from sae_core.errors import EmbeddingError, SaefariError, tidy
 from sae_core.files import explain_write_errors, write_atomic
@@ -140,12 +140,17 @@ class Relabelling:
         read: Read,
         *,
         endpoint: Endpoint | None = None,
+        encoder_endpoint: Endpoint | None = None,
     ) -> None:
-        """`read` gives documents by position. SaefariError for what cannot be done, before anything is."""
+        """`read` gives documents by position. SaefariError for what cannot be done, before anything is.
+
+        `endpoint` is that of the language model, `encoder_endpoint` that of an embedder openai:MODEL.
+        """
         self.explorer, self.config, self.console, self._read = explorer, config, console, read
         self.collection = explorer.path.parents[1]  # where its generations are
         self.space = explorer.get_sae(config.sae or next(iter(explorer.saes)))
-        self.model = None if endpoint is None else LanguageModel(endpoint, home / "cache" / "llm")
+        self._cache, self._encoder_endpoint = home / "cache", encoder_endpoint
+        self.model = None if endpoint is None else LanguageModel(endpoint, self._cache / "llm")
         self._check_predictor()
         self.latents = self._choose()
         chosen = set(self.latents)
@@ -443,11 +448,12 @@ class Relabelling:
         spec = self.explorer.embedder_spec
         if spec is None:
             return None
-        embedder = load_embedder(spec)
-        if embedder.fingerprint != self.explorer.manifest["embedder"]["fingerprint"]:
+        said = self.explorer.manifest["embedder"]
+        embedder = load_embedder(spec, endpoint=self._encoder_endpoint, truncate=said.get("truncate"))
+        if not is_same(said, embedder):
             what = "The encoder here is not the one that embedded these documents."
             raise EmbeddingError(what, remedy="Choose --predictor bm25, or build the collection again.")
-        return embedder
+        return KeptEmbedder(embedder, self._cache / "labels") if is_remote(spec) else embedder
 
     @cached_property
     def _documents(self) -> list[Document]:

@@ -37,6 +37,10 @@ EXACT = 2  # points that every line of one k fits
 def report_text(manifest: dict[str, Any], spaces: Sequence[FeatureSet]) -> str:
     """Markdown: documents, every SAE with its baselines, labels, families, and where the time went."""
     embedder = manifest["embedder"].get("name", "none; the embeddings came from a file")
+    if "name" not in manifest["embedder"] and "truncate" in manifest["embedder"]:
+        embedder += f", of which the first {manifest['embedder']['truncate']} numbers were kept"
+    if manifest.get("normalised"):
+        embedder += "; rows of the file were scaled to unit length"
     lines = [
         f"# {manifest['title']}",
         "",

@@ -31,7 +31,7 @@ from sae_core import artifact
 from sae_core.codes import ROWS_PER_BLOCK, Codes, DocumentCodes, encode_documents, pointers
 from sae_core.errors import ArtifactError, EmbeddingError, NotFoundError, SaefariError
 from sae_core.files import explain_write_errors, find_damage, sha256_of, sync_folder, write_atomic
-from sae_core.rows import check_rows, map_embeddings
+from sae_core.rows import AS_IT_IS, Reading, check_rows, map_embeddings
 from sae_core.sae import SAE
 
 if TYPE_CHECKING:
@@ -115,13 +115,21 @@ class Manifest:
     embeddings: str  # path, for the command that makes it again
     sae: str
     versions: dict[str, str]
+    reading: tuple[str, ...] = ()  # options of that command
 
     @classmethod
     def read(cls, path: Path) -> Manifest | None:
         """None if the file is missing, damaged, of another format, or of another shard than its name says."""
         try:
             said = json.loads(path.read_bytes())
-            manifest = cls(**{**said, "rows": tuple(said["rows"]), "origin": Origin(**said["origin"])})
+            manifest = cls(
+                **{
+                    **said,
+                    "rows": tuple(said["rows"]),
+                    "origin": Origin(**said["origin"]),
+                    "reading": tuple(said.get("reading", ())),
+                }
+            )
             shard = Shard.parse(manifest.shard)
             is_sound = manifest.format == FORMAT and shard.name == path.stem
             return manifest if is_sound and shard.rows(manifest.origin.n_rows) == manifest.rows else None
@@ -143,7 +151,13 @@ class Encoded:
 
 
 def encode_shard(
-    embeddings: Path, sae_file: Path, folder: Path, shard: Shard, progress: Progress | None = None
+    embeddings: Path,
+    sae_file: Path,
+    folder: Path,
+    shard: Shard,
+    progress: Progress | None = None,
+    *,
+    how: Reading = AS_IT_IS,
 ) -> Encoded:
     """Encode the rows of a shard into `folder`, unless that was done before.
 
@@ -152,12 +166,13 @@ def encode_shard(
     shard.
     """
     sae = SAE.load(sae_file)
-    array = map_embeddings(embeddings)
+    whole = map_embeddings(embeddings, column=how.column)
+    array = how.narrow(whole, embeddings)
     _check_fit(sae, sae_file, array, embeddings)
     first, last = shard.rows(len(array))
     path, manifest_path = folder / f"{shard.name}.safetensors", folder / f"{shard.name}.json"
     with explain_write_errors(folder), artifact.locked(folder, shard.name):
-        x_MD = check_rows(array[first:last], embeddings, first)
+        x_MD = check_rows(whole[first:last], embeddings, first, how)
         origin, rows_sha256 = _origin(sae, array), x_MD.fingerprint()
         before = Manifest.read(manifest_path)
         if before and before.is_of(origin, rows_sha256) and not _damage(path, before):
@@ -175,6 +190,7 @@ def encode_shard(
             embeddings=str(embeddings.absolute()),
             sae=str(sae_file.absolute()),
             versions=_versions(),
+            reading=how.options(),
         )
         write_atomic(path, content)
         write_atomic(manifest_path, json.dumps(asdict(manifest), indent=1).encode())
@@ -331,7 +347,7 @@ def _again(folder: Path, shards: list[Shard], example: Manifest) -> str:
 
 def _command(folder: Path, shard: Shard, example: Manifest) -> str:
     words = ["saefari", "encode", example.embeddings, "--sae", example.sae, "--out", str(folder)]
-    return shlex.join([*words, "--shard", str(shard)])
+    return shlex.join([*words, *example.reading, "--shard", str(shard)])
 
 
 def _joined(paths: list[Path]) -> DocumentCodes:

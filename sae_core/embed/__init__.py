@@ -6,21 +6,22 @@ text: a run that was interrupted, or a corpus that has grown, embeds nothing twi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from sae_core.embed.corpus import KeptEmbedder, embed_corpus, missing_texts
 from sae_core.embed.local import BUNDLED, MAX_PIECES, TorchEmbedder, bundled_model, load_local, load_openvino
 from sae_core.embed.model import Embedder, RowsError, Truncated
-from sae_core.embed.remote import PREFIX, Estimate, RemoteEmbedder, estimate, is_near
+from sae_core.embed.remote import PREFIX, Estimate, RemoteEmbedder, estimate, fingerprint_of, is_near
 from sae_core.endpoint import Endpoint
 from sae_core.errors import EmbeddingError
 
 __all__ = [
     "BUNDLED", "MAX_PIECES", "Embedder", "Estimate", "KeptEmbedder", "RowsError", "TorchEmbedder",
-    "bundled_model", "embed_corpus", "estimate", "identity", "is_remote", "is_same", "load_embedder",
-    "load_openvino", "missing_texts",
+    "bundled_model", "embed_corpus", "foresee", "identity", "is_remote", "is_same", "load_embedder",
+    "load_openvino",
 ]  # fmt: skip
 
 
@@ -59,6 +60,11 @@ def _known(endpoint: Endpoint | None, spec: str) -> Endpoint:
         remedy = "Set SAEFARI_EMBED_BASE_URL or --embed-base-url, as http://localhost:11434/v1."
         raise EmbeddingError(what, remedy=remedy)
     return endpoint
+
+
+def foresee(texts: Sequence[str], spec: str, cache_dir: Path) -> Estimate:
+    """What an encoder openai:MODEL would be asked, beyond what the cache has; it is not asked now."""
+    return estimate(missing_texts(texts, fingerprint_of(spec.removeprefix(PREFIX)), cache_dir))
 
 
 def identity(embedder: Embedder) -> dict[str, Any]:

@@ -129,7 +129,7 @@ ZEROS = np.ones((120, 32), dtype=np.float32) * (np.arange(120) != 7)[:, None]
     [
         (np.ones((119, 32), dtype=np.float32), "119 rows"),
         (np.ones((120, 0), dtype=np.float32), "shape"),
-        (NAN, "Row 0 (counted from 0)"),
+        (NAN, "Rows 0, 1, 2, 3, 4, 5, 6, 7 and 112 more (counted from 0)"),
         (ZEROS.astype(np.float32), "7"),
         (np.ones((120, 32), dtype=np.int64), "int64"),
     ],

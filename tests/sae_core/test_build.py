@@ -164,7 +164,7 @@ def test_embeddings_of_another_encoder_are_noticed(tmp_path: Path, monkeypatch: 
     np.save(path, np.load(path)[::-1])
     with pytest.raises(EmbeddingError, match="not those of planted"):
         run(tmp_path, corpus, embeddings=path, embedder="planted")
-    np.save(path, np.ones((N, 5), dtype=np.float32))
+    np.save(path, np.full((N, 5), 5**-0.5, dtype=np.float32))
     with pytest.raises(EmbeddingError, match="5 wide"):
         run(tmp_path, corpus, embeddings=path, embedder="planted")
 

@@ -47,7 +47,8 @@ class Place:
         some_sae().save(self.sae)
 
     def write_rows(self, x_MD: np.ndarray) -> None:
-        np.save(self.embeddings, x_MD.astype(np.float16))
+        unit_MD = x_MD / np.linalg.norm(x_MD.astype(np.float64), axis=1, keepdims=True)
+        np.save(self.embeddings, unit_MD.astype(np.float16))
 
     def encode(self, shard: str) -> shards.Encoded:
         return encode_shard(self.embeddings, self.sae, self.shards, Shard.parse(shard))
