@@ -22,7 +22,7 @@
   results.addEventListener("click", (event) => {
     const tool = event.target.closest(".tool");
     if (!tool) return;
-    focused = { id: tool.closest(".tools")?.dataset.of, role: [...tool.classList].find((name) => name.startsWith("tool-")) };
+    focused = { id: tool.closest(".tools")?.dataset.of, role: tool.dataset.role };
     pressed = tool.matches("button[form=marks]") ? { name: tool.name, value: tool.value } : null;
   });
 
@@ -59,7 +59,7 @@
     for (const each of findAll("details[id]", results)) each.open = unfolded.has(each.id);
     if (focused) {
       const tools = findAll(".tools", results).find((each) => each.dataset.of === focused.id);
-      (tools && (find(`.${focused.role}`, tools) ?? find(".tool", tools)))?.focus({ preventScroll: true });
+      (tools && (find(`[data-role="${focused.role}"]`, tools) ?? find(".tool", tools)))?.focus({ preventScroll: true });
     }
     focused = null;
     showCounts();
