@@ -244,6 +244,13 @@ def build(  # noqa: PLR0917 (one argument for each option)
     steps: Steps = None,
     seed: Seed = 0,
     stability: Stability = True,  # noqa: FBT002
+    sae: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--sae",
+            help="Take this SAE, a folder of `saefari convert` or `train`, and train none; repeatable.",
+        ),
+    ] = None,
     embeddings: Embeddings = None,
     column: EmbeddingsColumn = "",
     truncate: Truncate = None,
@@ -272,6 +279,9 @@ def build(  # noqa: PLR0917 (one argument for each option)
 
     name = name or _name_of(file)
     _check_name(name)
+    if sae and (latents or k or steps):
+        what = "--sae takes an SAE as it is; --latents, --k and --steps are of one to be trained."
+        raise SaefariError(what, remedy="Leave out either.")
     settings = _settings(home, embed_base_url=embed_base_url)
     corpus = _load(file, mapping, limit)
     embedder = embedder or ("none" if embeddings else "minilm")
@@ -291,6 +301,7 @@ def build(  # noqa: PLR0917 (one argument for each option)
         steps=steps,
         seed=seed,
         stability=stability,
+        saes=tuple(sae or ()),
         embeddings=embeddings,
         reading=Reading(column, truncate, normalise),
         embedder=embedder,

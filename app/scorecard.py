@@ -57,6 +57,7 @@ def scorecard_of(
         name=name,
         n_latents=int(metrics["n_latents"]),
         k=int(metrics["k"]),
+        most_active=int(metrics.get("most", metrics["k"])),
         fvu_train=float(metrics["fvu_train"]),
         fvu_heldout=float(metrics["fvu_heldout"]),
         n_train=int(metrics["n_train"]),

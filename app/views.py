@@ -937,6 +937,7 @@ class Scorecard:
     name: str
     n_latents: int
     k: int
+    most_active: int  # latents on one document
     fvu_train: float
     fvu_heldout: float
     n_train: int

@@ -82,6 +82,7 @@ def scorecard(
     return {
         "n_latents": sae.n_latents,
         "k": sae.k,
+        "most": sae.n_picks,  # active on one document; more than k where a threshold decides
         "n_train": len(x_train_MD),
         "n_heldout": len(x_heldout_MD),
         "fvu_train": train["fvu"],
