@@ -47,6 +47,7 @@ SECONDS_OF_PEACE = 10.0  # between two questions to an encoder's endpoint that f
 MAX_CACHED_FORESTS = 16
 MAX_LOOKUPS = 2_000_000  # in the co-activation, for the nulls of a forest: some tenths of a second
 DEPTH = 1000  # documents of a ranking within which movements are followed
+N_LEARNED = 200  # best documents whose order tells proposals apart
 TYPICAL_LOG_DENSITY = (
     -2.0
 )  # one document in a hundred: common enough to be useful, rare enough to say something
@@ -503,14 +504,24 @@ class Explorer:
     ) -> list[Proposal]:
         """At most five moves that bring what is marked up nearer, and take what is marked down away.
 
-        Features that are ignored, dead or without a name are not proposed. `SaefariError` without marks.
+        Features that are ignored, dead or without a name are not proposed. `others` are the documents that
+        the wanted ones are to come before; the best of the search are added to them. `SaefariError` without
+        marks.
         """
         space, own = self.get_sae(sae), self.code(sae, x_D).own
-        edit = make_edit(x_D, replace(moves, refine=False), own, space.sae.directions_ND)
+        plain = replace(moves, refine=False)
+        edit = make_edit(x_D, plain, own, space.sae.directions_ND)
         stands = {latent: own.get(latent, 0.0) + delta / edit.scale for latent, delta in edit.deltas.items()}
         usable_N = space.named_N.copy()
         usable_N[sorted(moves.ignored)] = False
-        sliders = Sliders(edit.steered_D, {**own, **stands}, usable_N, space.features.quantiles_NQ[:, -1])
+        sliders = Sliders(
+            moved_D=edit.length * edit.steered_D - x_D,
+            stands={**own, **stands},
+            usable_N=usable_N,
+            strong_N=space.features.quantiles_NQ[:, -1],
+        )
+        best = self.search(sae, x_D, plain).pool.positions[:N_LEARNED].tolist()
+        marked = replace(marked, others=[*marked.others, *best])
         return feedback.propose(space.sae, space.codes, self.index.vectors(), marked, sliders)
 
     def knows(self, sae: str, text: str, latents: Iterable[int]) -> bool:
