@@ -201,6 +201,8 @@ def _play(
     study: Study, users: Sequence[User], method: Callable[[_Visit], NDArray[np.float32]]
 ) -> list[list[Outcome]]:
     """What each user got, (rounds, users)."""
+    if not users:
+        return [[] for _ in range(N_ROUNDS)]
     visits = [_Visit(user, list(user.first)) for user in users]
     rounds = []
     for _ in range(N_ROUNDS):
