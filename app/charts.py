@@ -130,6 +130,14 @@ class SignedScale:
     zero: float
     unit: float
 
+    def length(self, value: float) -> float:
+        """Of the bar of a number."""
+        return round(abs(value) * self.unit, 1)
+
+    def start(self, value: float) -> float:
+        """Where its bar begins: at zero, or, of a negative one, to the left of it."""
+        return self.zero if value >= 0 else round(self.zero - self.length(value), 1)
+
 
 def nice_ticks(low: float, high: float, n: int = 5) -> list[float]:
     """About `n` round numbers inside `low`..`high`: steps of 1, 2, 2.5 or 5 times a power of ten."""

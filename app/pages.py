@@ -21,7 +21,7 @@ from pydantic import TypeAdapter
 from app import areas, charts, urls
 from app.mathematics import typeset
 from app.settings import asset_folder
-from app.views import TreeRow
+from app.views import Notch, TreeRow
 
 NAMES = (
     "home", "overview", "search", "features", "feature",
@@ -140,6 +140,8 @@ def _environment() -> Environment:
         "parameters": parameters,
         "tone": lambda share: min(3, int(4 * share)),
         "nested": nested,
+        "notch": notch,
+        "places": places,
     }
     environment.globals |= {"url": urls, "charts": charts, "areas": areas, "remembered": _remembered}
     environment.globals["stylesheet"] = _stylesheet
@@ -206,13 +208,26 @@ def excerpt(text: str, length: int = 320) -> str:
     return (head.rpartition(" ")[0] or head).rstrip(" ,;:.") + "…"
 
 
+def notch(foretold: Notch | None) -> str:
+    """What a notch of a slider would do. One text, as every answer has two of these for each slider."""
+    if foretold is None:
+        return "at its end"
+    words = f"{foretold.n_rise} rise, {foretold.n_fall} fall"
+    if foretold.most is None:
+        return words
+    return f"{words}; most: {excerpt(foretold.most.title, 56)} ▲ {foretold.places}"
+
+
+def places(foretold: Notch | None) -> str:
+    """How far each shown result would rise or fall, for static/results.js."""
+    return "" if foretold is None else " ".join(map(str, foretold.shown))
+
+
 def parameters(address: str) -> list[tuple[str, str]]:
     """The query parameters of one of our addresses, for the hidden fields of a form."""
     pairs = parse_qsl(urlsplit(address).query)
     # A strength 812:+0.40 keeps its plus, which a query string reads as a space.
-    return [
-        (name, value.replace(": ", ":+") if name in {"f", "family"} else value) for name, value in pairs
-    ]
+    return [(name, value.replace(": ", ":+") if name in {"f", "family"} else value) for name, value in pairs]
 
 
 def nested(rows: list[TreeRow]) -> list[tuple[TreeRow, list[Any]]]:

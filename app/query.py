@@ -140,8 +140,8 @@ def number(name: str, value: str, low: float, high: float) -> float:
 
 
 def as_strength(value: float) -> float:
-    """A strength as it is printed: three decimals, no negative zero."""
-    return round(value, DECIMALS) + 0.0
+    """A strength as it is printed: three decimals, no negative zero. Printing is quicker than `round`."""
+    return float(f"{value:.{DECIMALS}f}") + 0.0
 
 
 def _strengths(parameters: Parameters, name: str, n_latents: int, most: int) -> tuple[tuple[int, float], ...]:
@@ -383,6 +383,11 @@ class SearchQuery(_Query):
     def url_without(self, latent: int) -> str:
         """The same search from its first page, with one strength no longer set."""
         return self.url(strengths=tuple(pair for pair in self.strengths if pair[0] != latent), page=1)
+
+    def urls_without(self) -> dict[int, str]:
+        """`url_without` of every strength, by latent: all of them printed at once."""
+        addresses = urls.without_each(self.path(), replace(self, page=1).parameters(), "f")
+        return dict(zip((latent for latent, _ in self.strengths), addresses, strict=True))
 
     def url_free(self, latent: int) -> str:
         """The same search from its first page, with nothing said of one feature."""

@@ -40,6 +40,15 @@ def with_parameters(path: str, parameters: Iterable[Parameter]) -> str:
     return f"{path}?{printed}" if printed else path
 
 
+def without_each(path: str, parameters: Iterable[Parameter], name: str) -> list[str]:
+    """`with_parameters` as often as a parameter of that name is there, each time without one of them."""
+    named = [(key, f"{key}={_value(value)}") for key, value in parameters]
+    printed = [each for _, each in named]
+    places = [at for at, (key, _) in enumerate(named) if key == name]
+    rests = ["&".join(printed[:at] + printed[at + 1 :]) for at in places]
+    return [f"{path}?{rest}" if rest else path for rest in rests]
+
+
 def json(url: str) -> str:
     """The address of the JSON twin of a page."""
     path, mark, query = url.partition("?")
@@ -71,6 +80,7 @@ def documents(collection: str) -> str:
     return f"/{_segment(collection)}/documents"
 
 
+@lru_cache(maxsize=8192)
 def document(collection: str, document: str, sae: str = "") -> str:
     """The page of a document. Slashes stay readable.
 
@@ -98,6 +108,7 @@ def search(collection: str, sae: str, q: str = "", strengths: Iterable[tuple[int
     return with_parameters(f"/{_segment(collection)}/{_segment(sae)}/search", parameters)
 
 
+@lru_cache(maxsize=8192)
 def strength(latent: int, value: float) -> str:
     """A slider in an address: `812:+0.40`. Always signed, two or three decimals."""
     return f"{latent}:{decimals(value)}"

@@ -55,6 +55,11 @@ class Search:
     def wants(self, block: str) -> bool:
         return self.block is None or self.block == block
 
+    @cached_property
+    def by_hand(self) -> dict[int, float]:
+        """The strengths of the address, by latent."""
+        return dict(self.query.strengths)
+
     def base(self, latent: int) -> float:
         """The strength of a feature that is not moved by hand: a lens's, else the query's own."""
         return self.below.strengths.get(latent, as_strength(self.own.get(latent, 0.0)))
@@ -133,8 +138,9 @@ def plan(
     own = {} if code is None else {latent: as_strength(value) for latent, value in code.own.items()}
     members = {member for root in _roots(sae, asked, query) for member in sae.shares(root)}
     base = own | below
+    says = members | asked.ignored.keys()  # of these a strength says something, even one that is so anyway
     kept = tuple(
-        (latent, value) for latent, value in query.strengths if base.get(latent) != value or latent in members
+        (latent, value) for latent, value in query.strengths if base.get(latent) != value or latent in says
     )
     query = replace(query, strengths=kept, locked=tuple(m for m in query.locked if m in members))
     asked.add(_by_hand(query))

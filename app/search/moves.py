@@ -56,13 +56,14 @@ def _of_families(asked: Search) -> Iterator[MoveChip]:
 
 def _of_features(asked: Search) -> Iterator[MoveChip]:
     query, texts = asked.query, asked.sae.texts
+    undo, products = query.urls_without(), _products(asked)
     for latent, value in query.strengths:
         own = as_strength(asked.own.get(latent, 0.0))
         if value == asked.base(latent) or latent in asked.moves.ignored:
             continue
         change = f"{_printed(own)} → {_printed(value)}"
-        left = _alone(_product(asked, {latent: 1.0}), value - own)
-        yield MoveChip("strength", _told(texts[latent], value, own), change, left, query.url_without(latent))
+        left = _alone(products.get(latent), value - own)
+        yield MoveChip("strength", _told(texts[latent], value, own), change, left, undo[latent])
     for words, latents in (
         ("only with {}", query.required),
         ("nothing with {}", query.excluded),
@@ -121,6 +122,15 @@ def _demands(asked: Search) -> Iterator[MoveChip]:
         found.append(("one result per family", query.url(diverse=False, page=1)))
     for words, url in found:
         yield MoveChip("demand", words, "", None, url)
+
+
+def _products(asked: Search) -> dict[int, float]:
+    """The product of the query with the direction of each feature that has a strength."""
+    latents = [latent for latent, _ in asked.query.strengths]
+    if asked.code is None or not latents:
+        return {}
+    found = asked.sae.directions_ND[latents] @ asked.code.x_D
+    return dict(zip(latents, found.tolist(), strict=True))
 
 
 def _product(asked: Search, weights: dict[int, float]) -> float | None:

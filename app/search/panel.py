@@ -138,7 +138,7 @@ def notches(asked: Search) -> list[tuple[int, float, float, float]]:
 
 def strength_of(asked: Search, latent: int) -> float:
     """Where the slider of a feature stands: by hand, else by a lens, else at the query's own."""
-    return dict(asked.query.strengths).get(latent, asked.base(latent))
+    return asked.by_hand.get(latent, asked.base(latent))
 
 
 def mode_of(asked: Search, latent: int) -> str:

@@ -112,27 +112,32 @@ class Foresight:
         """For the results at ranks `first` (from 0) and after."""
         if not len(self._places_SP):
             return []
-        movers = self.movers
+        places_SP, movers = self._places_SP, self.movers
+        links = {position: named(position) for position in set(movers)}
+        columns = zip(
+            self._steps,
+            movers,
+            (places_SP > 0).sum(axis=1).tolist(),
+            (places_SP < 0).sum(axis=1).tolist(),
+            places_SP.max(axis=1).tolist(),
+            places_SP[:, first : first + n_shown].tolist(),
+            strict=True,
+        )
         notches = {
-            step: self._notch(at, step[1], first, n_shown, named(movers[at]))
-            for at, step in enumerate(self._steps)
+            step: Notch(
+                step=as_strength(step[1]),
+                n_rise=n_rise,
+                n_fall=n_fall,
+                most=links[mover] if highest > 0 else None,
+                places=highest,
+                shown=tuple(shown),
+            )
+            for step, mover, n_rise, n_fall, highest, shown in columns
         }
         return [
             Preview(latent, self._texts[latent], notches.get((latent, down)), notches.get((latent, up)))
             for latent, down, up in self._notches
         ]
-
-    def _notch(self, at: int, step: float, first: int, n_shown: int, most: DocumentLink) -> Notch:
-        places_P = self._places_SP[at]
-        highest = int(places_P.max())
-        return Notch(
-            step=as_strength(step),
-            n_rise=int(np.count_nonzero(places_P > 0)),
-            n_fall=int(np.count_nonzero(places_P < 0)),
-            most=most if highest > 0 else None,
-            places=highest,
-            shown=tuple(places_P[first : first + n_shown].tolist()),
-        )
 
 
 # --- from marks to moves -------------------------------------------------------------------------
