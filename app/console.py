@@ -40,11 +40,12 @@ class Console:
                 yield report
         else:
             yield self._lines(name)
-        if not self._quiet:
-            self._say(f"{name}: done in {time.monotonic() - began:.1f} s")
+        self.say(f"{name}: done in {time.monotonic() - began:.1f} s")
 
-    def _say(self, text: str) -> None:
-        print(text, file=sys.stderr, flush=True)  # noqa: T201 (the command line talks)
+    def say(self, text: str) -> None:
+        """A line of its own, also beside a bar."""
+        if not self._quiet:
+            print(text, file=sys.stderr, flush=True)  # noqa: T201 (the command line talks)
 
     @contextmanager
     def _bar(self, name: str) -> Iterator[Report]:
@@ -86,7 +87,7 @@ class Console:
             words = f"{name}: {done:,}, {_spoken(rate)}"
             if total:
                 words = f"{name}: {done:,} of {total:,}, {_spoken(rate)}, {left:.0f} s left"
-            self._say(f"{words}, {detail}" if detail else words)
+            self.say(f"{words}, {detail}" if detail else words)
 
         return report
 

@@ -46,7 +46,7 @@ def harvest(
     if path.suffix != ".parquet":
         what = f"{path} does not end in .parquet, which is what is written."
         raise SaefariError(what, remedy="Give a name that does, with --out.")
-    with Harvest(query, path, options) as job:
+    with Harvest(query, path, options, console.say) as job:
         if job.finished:
             say(f"Harvested on {job.finished.harvested}: nothing is asked. --again asks anew")
             _print_outcome(job.finished, say)

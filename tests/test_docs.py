@@ -22,7 +22,7 @@ PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *ROOT.glob("*
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
 CODE = re.compile(r"^```.*?^```|`[^`\n]+`", re.MULTILINE | re.DOTALL)
-COMMAND = re.compile(r"(?:^|[`/ ])saefari((?: [a-z-]+(?![\w./*-]))+)([^`\n]*)", re.MULTILINE)
+COMMAND = re.compile(r"(?:^|[`/ ])saefari((?: [a-z][a-z-]*(?![\w./*-]))+)([^`\n]*)", re.MULTILINE)
 TARGET = re.compile(r"(?:^|`)make ([a-z-]+)", re.MULTILINE)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 FILE = re.compile(r"`((?:app|sae_core|tests|templates|static|docs|benchmarks|migrations)/[\w./-]*)`")

@@ -20,6 +20,7 @@ from sae_core.sources.repository import PAUSE, Query, Repository, is_arxiv
 from sae_core.sources.spool import KEPT, Spool
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
     from types import TracebackType
 
@@ -30,9 +31,9 @@ NOTES = "saefari.harvest"  # in the metadata of the parquet
 
 
 class Progress(Protocol):
-    """Told how many records have come, of how many (0: nobody knows), and a few words."""
+    """Told how many records have come, of how many (0: nobody knows)."""
 
-    def __call__(self, done: int, total: int, detail: str = "") -> None: ...
+    def __call__(self, done: int, total: int) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -82,12 +83,19 @@ class Outcome:
 class Harvest:
     """One query into one file: `with Harvest(query, file) as job`, then `finished` or `begin` and `run`.
 
+    `notice` is told why something has to be asked again.
     Entering it raises BusyError if another process harvests into the same file, SourceError if the file or
     its folder belong to something else, ArtifactError if they cannot be used.
     """
 
-    def __init__(self, query: Query, out: Path, options: Options | None = None) -> None:
-        self.query, self.out = query, out
+    def __init__(
+        self,
+        query: Query,
+        out: Path,
+        options: Options | None = None,
+        notice: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self.query, self.out, self._notice = query, out, notice
         self.options = options or Options()
         if is_arxiv(query.url) and self.options.pause < PAUSE:
             what = f"arXiv asks for {PAUSE:g} s between requests, and --pause {self.options.pause:g} is less."
@@ -105,10 +113,8 @@ class Harvest:
             )
         folder = self.out.with_name(f"{self.out.name}.harvest")
         self._spool = Spool(folder, self._key, str(self.query), again=again)
-        options = self.options
-        self._repository = Repository(
-            self.query, pause=options.pause, timeout=options.timeout, asked=self._spool.age
-        )
+        pause, timeout = self.options.pause, self.options.timeout
+        self._repository = Repository(self.query, pause, timeout, self._notice, asked=self._spool.age)
         return self
 
     def __exit__(
@@ -147,15 +153,10 @@ class Harvest:
         """
         plan = self.begin()
         total = 0 if plan.n_left is None else plan.n_read + plan.n_left
-
-        def tell(detail: str = "") -> None:
-            progress(self._spool.place.n_read, total, detail)
-
-        self._repository.waiting = tell
-        tell()
+        progress(plan.n_read, total)
         while not self._is_done:
             self._step()
-            tell()
+            progress(self._spool.place.n_read, total)
         return self._publish()
 
     @property
@@ -206,7 +207,7 @@ class Harvest:
             what = f"{self.query.url} forgets its resumption tokens before they are used."
             raise SourceError(what, remedy=self._remedy_for_endless)
         self._spool.clear()
-        self._repository.waiting("The resumption token has expired: the list begins again")
+        self._notice(f"{self.query.url} does not know its resumption token any more: the list begins again")
 
     def _refusal(self, code: str, message: str) -> SourceError:
         if code == "noRecordsMatch":

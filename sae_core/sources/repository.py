@@ -34,6 +34,7 @@ FIRST_PAUSE, LONGEST_PAUSE = 5.0, 120.0  # seconds before a failed request is ma
 PATIENCE = 900.0  # seconds; a repository that wants a longer pause is left in peace
 # How often a page is asked for when it fails in this way.
 TRIES_BUSY, TRIES_BROKEN, TRIES_LATE, TRIES_UNUSABLE = 8, 6, 4, 3
+TRIES_UNREACHED = 2  # nobody has answered yet: the address may be wrong
 AGENT = "Saefari (OAI-PMH harvester of a person's own collection)"
 
 OK = 200
@@ -86,14 +87,16 @@ class _Again(Exception):
 
 
 class Repository:
-    """Where a query is asked. `waiting` is told why a request is made again, and when.
+    """Where a query is asked. `notice` is told why a request is made again, and when.
 
     Requests are `pause` seconds apart, the first of them `asked` seconds after the last of another process.
     """
 
-    def __init__(self, query: Query, *, pause: float, timeout: float, asked: float = float("inf")) -> None:
-        self.query = query
-        self.waiting: Callable[[str], None] = lambda _: None
+    def __init__(
+        self, query: Query, pause: float, timeout: float, notice: Callable[[str], None], *, asked: float
+    ) -> None:
+        self.query, self._notice = query, notice
+        self._is_reached = False
         self._pause, self._timeout = pause, timeout
         self._url = query.url
         self._next = time.monotonic() + max(0.0, pause - asked)  # nothing may be asked before
@@ -134,7 +137,7 @@ class Repository:
                 # Jitter: harvesters that failed together do not come back together.
                 pause = max(again.pause, pause * random.uniform(0.75, 1.25))  # noqa: S311
                 self._next = max(self._next, time.monotonic() + pause)
-                self.waiting(f"{again.error.what} Asking again in {pause:.0f} s")
+                self._notice(f"{again.error.what} Asking again in {pause:.0f} s")
 
     async def _ask_once(self, arguments: dict[str, str]) -> Page:
         for _ in range(MAX_REDIRECTS + 1):
@@ -161,13 +164,15 @@ class Repository:
                 asyncio.timeout(self._timeout),
                 self._http.stream("GET", _address(self._url, arguments)) as response,
             ):
+                self._is_reached = True
                 return response, await self._body(response)
         except (TimeoutError, httpx2.TimeoutException) as error:
             what = f"No answer from {self._where} within {self._timeout:g} s."
             raise _Again(what, f"Give it longer with --timeout. {LATER}", TRIES_LATE) from error
         except (httpx2.ConnectError, httpx2.ProxyError) as error:
             what = f"{self._where} cannot be reached: {_plain(str(error)) or type(error).__name__}."
-            raise _Again(what, f"Check the address and the network. {LATER}", TRIES_BROKEN) from error
+            tries = TRIES_BROKEN if self._is_reached else TRIES_UNREACHED
+            raise _Again(what, f"Check the address and the network. {LATER}", tries) from error
         except httpx2.RequestError as error:  # reset, cut off, not HTTP
             what = f"{self._where} broke the connection: {_plain(str(error)) or type(error).__name__}."
             raise _Again(what, LATER, TRIES_BROKEN) from error

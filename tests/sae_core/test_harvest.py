@@ -185,7 +185,7 @@ def test_progress_has_the_size_of_the_list_or_0(tmp_path: Path) -> None:
             repository(RECORDS, says_size=says_size) as server,
             Harvest(Query(server.url, "arXiv"), tmp_path / f"{says_size}.parquet", Options(pause=0.0)) as job,
         ):
-            job.run(lambda done, total, _="": told.append((done, total)))
+            job.run(lambda done, total: told.append((done, total)))
     expected = [(10, N), (20, N), (30, N), (35, N)]
     assert told == [*expected, *((done, 0) for done, _ in expected)]
 
@@ -329,6 +329,16 @@ def test_faulty_xml_is_repaired_and_counted(tmp_path: Path) -> None:
         outcome = run(server, tmp_path)
     assert ids(tmp_path) == IDS
     assert outcome.counts == {"pages with faulty XML, repaired": 1}
+
+
+def test_waiting_is_said_with_the_reason(tmp_path: Path) -> None:
+    said: list[str] = []
+    with (
+        repository(RECORDS, fault=once(Raw(503, b"busy", LATER))) as server,
+        Harvest(Query(server.url, "arXiv"), tmp_path / "c", Options(pause=0.0), said.append) as job,
+    ):
+        job.run(lambda *_: None)
+    assert said == [f"{server.url} answers 503 (busy). Asking again in 0 s"]
 
 
 def test_pages_without_records_are_passed(tmp_path: Path) -> None:
@@ -536,7 +546,7 @@ def test_a_redirect_to_elsewhere_is_not_followed_but_told(location: str, tmp_pat
     ],
 )
 def test_a_redirect_never_leaves_encryption_or_host(old: str, location: str, new: str) -> None:
-    asked = client.Repository(Query(old, "oai_dc"), pause=0.0, timeout=1.0)
+    asked = client.Repository(Query(old, "oai_dc"), 0.0, 1.0, lambda _: None, asked=0.0)
     try:
         if new:
             assert asked._moved(location) == new
