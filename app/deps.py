@@ -22,7 +22,7 @@ from app import urls
 from app.catalog import FILE_NAME, Catalog
 from app.forest import ServedForest
 from app.labels import UNLABELLED, label_view, mention
-from app.query import MAX_PAGE, MAX_Q, BadParameter, Parameters, integer
+from app.query import DECIMALS, MAX_PAGE, MAX_Q, BadParameter, Parameters, as_strength, integer
 from app.views import (
     CollectionCard,
     DocumentCard,
@@ -44,6 +44,7 @@ from sae_core.errors import NotFoundError, SaefariError
 from sae_core.explorer import Explorer, FeatureSet
 from sae_core.families import Family
 from sae_core.families.model import ALGORITHMS
+from sae_core.features import QUANTILES
 from sae_core.lenses import Match
 from sae_core.steer import explained
 
@@ -55,6 +56,7 @@ N_CHIPS = 4
 MAX_EXPLAINED = 8192  # documents of which it is kept how far their features explain them
 N_EXAMPLES = 6
 N_VENUES = 12
+STRONG = QUANTILES.index(0.95)
 MAX_LENS_MATCHES = 256  # lenses of other SAEs
 MAX_SHARES = 100_000  # members of families
 LOW_DENSITY, HIGH_DENSITY = 0.002, 0.05  # of features that make good examples
@@ -132,18 +134,23 @@ class ServedSAE:
         return min(1.0, max(0.0, activation / maximum)) if maximum > 0 else 0.0
 
     def shares(self, root: int) -> dict[int, float]:
-        """How members follow when their family moves by 1: in proportion to how active they usually are.
-
-        The move as a whole has length 1. Empty where no member ever fires.
-        """
+        """How the members of a family that was built follow when it moves by 1; cached."""
         if (known := self._shares.get(root)) is None:
-            members = self.forest.families[root].members
-            usual_M = np.asarray(self.set.features.mean_N)[members].astype(np.float64)
-            length = float(np.linalg.norm(usual_M @ self.directions_ND[members]))
-            pairs = zip(members, usual_M.tolist(), strict=True)
-            known = {member: usual / length for member, usual in pairs if usual > 0} if length > 0 else {}
+            known = self.shares_of(self.forest.families[root].members)
             self._shares.put(root, known)
         return known
+
+    def shares_of(self, members: Sequence[int]) -> dict[int, float]:
+        """A move of length 1 in proportion to how active the members usually are; of none that never fire."""
+        usual_M = np.asarray(self.set.features.mean_N)[members].astype(np.float64)
+        length = float(np.linalg.norm(usual_M @ self.directions_ND[members]))
+        pairs = zip(members, usual_M.tolist(), strict=True)
+        return {member: usual / length for member, usual in pairs if usual > 0} if length > 0 else {}
+
+    def usual_move(self, root: int) -> float:
+        """How far a family's slider begins to move: as far as its root would at a strong activation."""
+        strong = float(self.set.features.quantiles_NQ[root, STRONG])
+        return max(as_strength(strong), 10.0**-DECIMALS)
 
     def chip(self, latent: int, activation: float | None = None) -> FeatureChip:
         share = None if activation is None else self.share(latent, activation)

@@ -17,10 +17,9 @@ from app.forest import ServedForest, definition, measures
 from app.growing import Growing, get_grower, growing_page
 from app.labels import why
 from app.pages import page
-from app.query import MAX_OPEN, MAX_STRENGTHS, BadParameter, FamilyQuery, integer
+from app.query import MAX_OPEN, MAX_STRENGTHS, BadParameter, FamilyQuery, SearchQuery, as_strength, integer
 from app.views import Breadcrumb, CrossLink, DocumentCard, FamilyCard, FamilyView, TreeRow
 from sae_core.families import Family
-from sae_core.features import QUANTILES
 
 router = APIRouter()
 
@@ -31,7 +30,6 @@ N_LINKS = 24
 TREE_ROWS = 60  # that are unfolded at first, level by level
 TREE_CHILDREN = 40  # of one feature, before the rest is folded
 MAX_TREE_ROWS = 1_000  # whatever is unfolded
-STEERED = QUANTILES.index(0.95)  # how strongly "steer this family" steers its root
 
 
 async def family(request: Request) -> Response:
@@ -175,19 +173,17 @@ def _count_below(found: Family, places: dict[int, int]) -> dict[int, int]:
 
 
 def _steer(sae: ServedSAE, found: Family) -> str:
-    """A search with its members moved in proportion to how active they usually are.
+    """A search moved along the family: by its slider, where it is one of those that were built.
 
-    The whole move is as long as that of its root alone would be at a strong activation.
+    Addresses know no others, so the members of any other are moved one by one, in the same proportion.
     """
+    query, amount = SearchQuery(sae.collection, sae.name), sae.usual_move(found.id)
+    built = sae.forest.families.get(found.id)
+    if built is not None and built.members == found.members:
+        return query.url_family(found.id, amount)
     members = found.members[:MAX_STRENGTHS]
-    usual_M = np.asarray(sae.set.features.mean_N)[members].astype(np.float64)
-    length = float(np.linalg.norm(usual_M @ sae.directions_ND[members]))
-    wanted = float(sae.set.features.quantiles_NQ[found.id, STEERED])
-    scale = wanted / length if length > 0 else 0.0
-    strengths = [
-        (member, round(scale * float(usual), 3)) for member, usual in zip(members, usual_M, strict=True)
-    ]
-    return urls.search(sae.collection, sae.name, strengths=[pair for pair in strengths if pair[1] > 0])
+    strengths = [(member, as_strength(amount * share)) for member, share in sae.shares_of(members).items()]
+    return query.url(strengths=tuple(pair for pair in strengths if pair[1] > 0))
 
 
 # --- what its members do together -----------------------------------------------------------------

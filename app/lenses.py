@@ -160,9 +160,12 @@ def pasted(query: SearchQuery, text: str) -> SearchQuery:
     moves = tuple(replace(move, value=as_strength(move.value)) for move in lens.moves)
     lens = Lens(clean(lens.name)[:MAX_NAME].strip() or UNNAMED, clean(lens.sae), moves)
     try:
-        return added(query, read_lens(print_lens(lens)))
-    except BadParameter as error:  # such as an SAE with a semicolon in its name
-        raise BadLens(error.what, remedy=error.remedy) from None
+        is_sayable = read_lens(print_lens(lens)) == lens
+    except BadParameter:
+        is_sayable = False
+    if not is_sayable:
+        raise BadLens("No SAE has the name that this lens gives.", remedy="Copy the lens again.")
+    return added(query, lens)
 
 
 def unfolded(query: SearchQuery, place: int, lens: Lens) -> SearchQuery:

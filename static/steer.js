@@ -153,8 +153,7 @@
     for (const family of findAll("[data-family]", steer))
       if (isSent(family)) data.append("family", `${family.dataset.family}:${signed(numbersOf(family).strength)}`);
     for (const latent of order) {
-      const row = find(`#s${latent}`);
-      if (row.dataset.hand !== "ignored") data.append("f", `${latent}:${signed(numbersOf(row).strength)}`);
+      data.append("f", `${latent}:${signed(numbersOf(find(`#s${latent}`)).strength)}`);
     }
     for (const row of findAll("[data-latent]", steer))
       if (row.dataset.hand) data.append(parameterOf[row.dataset.hand], row.dataset.latent);
@@ -336,7 +335,7 @@
     } catch {
       // without storage, steps last as long as the page
     }
-    for (const name of ["undo", "redo"]) find(`[data-step=${name}]`).disabled = !steps[name].length;
+    for (const name of ["undo", "redo"]) find(`button[data-step=${name}]`).disabled = !steps[name].length;
   }
 
   function recall() {
@@ -393,7 +392,7 @@
   remember();
   document.addEventListener("htmx:after:history:replace", () => visit(here()));
   window.addEventListener("pageshow", (event) => event.persisted && visit(here()));
-  for (const button of findAll("[data-step]"))
+  for (const button of findAll("button[data-step]"))
     button.addEventListener("click", () => go(steps[button.dataset.step].at(-1)));
   document.addEventListener("click", (event) => {
     if (event.target.closest("a[data-undo], a[data-reset]") && isPlain(event)) keepPlace();

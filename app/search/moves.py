@@ -48,10 +48,8 @@ def _of_families(asked: Search) -> Iterator[MoveChip]:
         if root not in asked.families:
             continue
         words = f"{'less' if amount < 0 else 'more'} of the family {sae.forest.name(root)}"
-        product = _product(asked, sae.shares(root))
-        yield MoveChip(
-            "family", words, _signed(amount), _alone(product, amount), query.url_family(root, None)
-        )
+        left = _alone(asked, sae.shares(root), amount)
+        yield MoveChip("family", words, _signed(amount), left, query.url_family(root, None))
 
 
 def _of_features(asked: Search) -> Iterator[MoveChip]:
@@ -62,7 +60,7 @@ def _of_features(asked: Search) -> Iterator[MoveChip]:
         if value == asked.base(latent) or latent in asked.moves.ignored:
             continue
         change = f"{_printed(own)} → {_printed(value)}"
-        left = _alone(products.get(latent), value - own)
+        left = _closed(products.get(latent), value - asked.own.get(latent, 0.0))
         yield MoveChip("strength", _told(texts[latent], value, own), change, left, undo[latent])
     for words, latents in (
         ("only with {}", query.required),
@@ -70,8 +68,7 @@ def _of_features(asked: Search) -> Iterator[MoveChip]:
         ("ignoring {}", query.ignored),
     ):
         for latent in latents:
-            product = _product(asked, {latent: 1.0}) if latent in query.ignored else None
-            left = None if product is None else math.sqrt(max(0.0, 1 - product * product))
+            left = _alone(asked, {latent: 1.0}) if latents is query.ignored else None
             url = query.in_mode(latent, "").url()
             yield MoveChip("mode", words.format(texts[latent]), "", left, url)
 
@@ -133,20 +130,23 @@ def _products(asked: Search) -> dict[int, float]:
     return dict(zip(latents, found.tolist(), strict=True))
 
 
-def _product(asked: Search, weights: dict[int, float]) -> float | None:
-    """The product of the query with a weighted sum of directions."""
-    if asked.code is None or not weights:
-        return None
-    summed_D = np.fromiter(weights.values(), dtype=np.float32) @ asked.sae.directions_ND[list(weights)]
-    return float(summed_D @ asked.code.x_D)
-
-
-def _alone(product: float | None, change: float) -> float | None:
-    """The cosine that one move alone leaves: of x with x + change d, for unit x and d."""
+def _closed(product: float | None, change: float) -> float | None:
+    """`_alone` for one feature, whose direction is a unit vector with this product with x."""
     if product is None:
         return None
     length = math.sqrt(max(1 + 2 * change * product + change * change, LEAST_LENGTH))
     return (1 + change * product) / length
+
+
+def _alone(asked: Search, weights: dict[int, float], change: float | None = None) -> float | None:
+    """The cosine with x that one move alone leaves: of x + change d; None: of x without its part along d."""
+    if asked.code is None or not weights:
+        return None
+    x_D = asked.code.x_D.astype(np.float64)
+    d_D = np.fromiter(weights.values(), dtype=np.float64) @ asked.sae.directions_ND[list(weights)]
+    moved_D = x_D + (-(x_D @ d_D) / (d_D @ d_D) if change is None else change) * d_D
+    length = float(np.linalg.norm(moved_D) * np.linalg.norm(x_D))
+    return float(x_D @ moved_D) / length if length > LEAST_LENGTH else 0.0
 
 
 def _signed(amount: float) -> str:

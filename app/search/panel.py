@@ -38,7 +38,7 @@ STEP = 0.001  # the precision in which strengths are printed, so that no browser
 SMALLEST_HIGH = 0.01  # the range of a feature that never fires
 ROUNDING = 1e-6
 LEAST_MEANING = 0.4  # cosine below which a label does not mean what is asked for
-USUAL, STRONG = QUANTILES.index(0.75), QUANTILES.index(0.95)  # where an added feature, or family, begins
+USUAL = QUANTILES.index(0.75)  # where an added feature begins: a strong but usual activation
 
 # What a strength is called below 0, at 0, between 0, the quantiles and the maximum, and above it.
 PHRASES = (
@@ -202,14 +202,13 @@ def _modes(asked: Search, latent: int) -> list[Option]:
     chosen, query = mode_of(asked, latent), asked.query
     options = []
     for value, text in MODES:
-        if not value and chosen and latent not in getattr(query, chosen):
-            if chosen != "ignored":
+        url = query.in_mode(latent, value).url()
+        if not value:
+            is_by_hand = not chosen or latent in getattr(query, chosen)
+            if not is_by_hand and chosen != "ignored":
                 continue  # a lens demands it, and no address says that nothing is demanded
-            url = query.url_with(latent, asked.base(latent))
-        elif value == "ignored":
-            url = query.in_mode(latent, value).url_without(latent)
-        else:
-            url = query.in_mode(latent, value).url()
+            stays = is_by_hand and (latent in asked.own or latent in dict(query.strengths))
+            url = url if stays else query.in_mode(latent, "").url_with(latent, asked.base(latent))
         options.append(Option(value, text, url, value == chosen))
     return options
 
@@ -362,15 +361,10 @@ def found_families(asked: Search) -> list[FoundFamily]:
             label=forest.name(family.id),
             trust=forest.trust(family.id),
             size=len(family.members),
-            url=asking.url_family(family.id, usual_amount(asked.sae, family.id)),
+            url=asking.url_family(family.id, asked.sae.usual_move(family.id)),
         )
         for family in fitting[:N_FOUND]
     ]
-
-
-def usual_amount(sae: ServedSAE, root: int) -> float:
-    """How far a family's slider begins to move the query: as far as its root would at a strong activation."""
-    return max(STEP, as_strength(float(sae.set.features.quantiles_NQ[root, STRONG])))
 
 
 # --- lenses ---------------------------------------------------------------------------------------

@@ -151,7 +151,8 @@ def test_a_family_leads_to_a_search_that_it_steers(site: Planted, page: Page) ->
     page.goto(urls.family(site.explorer.name, site.sae, family.id))
     page.get_by_role("link", name="Steer this family").click()
     expect(page.locator("#results .result")).to_have_count(10)
-    assert page.locator(".move").count() == len(family.members)
+    expect(page.locator(".move")).to_have_count(1)
+    expect(page.locator(f"#family{family.id} .follower")).to_have_count(len(family.members))
 
 
 def test_a_box_of_the_map_leads_to_its_family(site: Planted, page: Page) -> None:
