@@ -67,6 +67,13 @@ def test_steering_is_written_published_and_shown(run: Run, home: Path, tmp_path:
         assert "before labels were made again" not in page
         twin = client.get(f"/planted/{found.sae}.json").json()
         assert twin["evaluations"][0]["title"] == "Steering"
+    collection = home / "collections" / "planted"
+    with artifact.locked(collection), artifact.revise(collection) as (folder, _):
+        labels = artifact.load_json(artifact.current(collection) / "saes" / found.sae / "labels.json")
+        labels[0]["text"] = "another"
+        artifact.save_json(folder / "saes" / found.sae / "labels.json", labels)
+    with TestClient(create_app(Settings(home=home))) as client:
+        assert "before labels were made again" in client.get(f"/planted/{found.sae}").text
 
 
 def test_a_stopped_evaluation_goes_on_where_it_was(
