@@ -148,12 +148,16 @@ class Repository:
         else:
             what = f"{self.query.url} leads from one address to the next, the last one is {self._where}."
             raise SourceError(what, remedy="Check the address of the repository.")
-        if response.status_code != OK:
+        is_ok = response.status_code == OK
+        if response.status_code in BUSY:
             raise self._refusal(response, body)
         try:
-            return read_page(body, response.charset_encoding or "")
+            page = read_page(body, response.charset_encoding or "")
         except UnreadablePage as problem:
-            raise self._unusable(str(problem)) from problem
+            raise (self._unusable(str(problem)) if is_ok else self._refusal(response, body)) from problem
+        if not (is_ok or page.errors):
+            raise self._refusal(response, body)
+        return page  # some send the errors of the protocol with a status of their own
 
     async def _get(self, arguments: dict[str, str]) -> tuple[httpx2.Response, bytes]:
         """One request, not before its time, and its whole answer."""

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from sae_core.sources.oai import Page, Record
 
+FORMAT = "1"  # of what is written here
 KEPT, DELETED, WITHOUT_TEXT = "kept", "deleted", "without a text"
 STATES = (KEPT, DELETED, WITHOUT_TEXT)
 _FIELDS = tuple(part.name for part in fields(Document))
@@ -85,7 +86,7 @@ class Spool:
                 path.unlink()
             self._open()
         self.place = Place()
-        self._owner = {"key": key, "query": query}
+        self._owner = {"format": FORMAT, "key": key, "query": query}
         try:
             if again:
                 self.clear()
@@ -112,6 +113,9 @@ class Spool:
         """Read the place of this query; a new spool becomes its own."""
         with _explained(self._path):
             found = dict(self._database.execute("SELECT name, value FROM state").fetchall())
+            if found.get("format", FORMAT) != FORMAT:
+                what = f"{self.folder} is of another version of Saefari."
+                raise ArtifactError(what, remedy="Drop it with --again, and everything is asked anew.")
             if found.get("key", self._owner["key"]) != self._owner["key"]:
                 what = f"{self.folder} holds an unfinished harvest of {found.get('query')}."
                 remedy = "Finish it with its own command, choose another --out, or drop it with --again."

@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
@@ -353,14 +354,14 @@ def test_some_repositories_end_a_list_with_no_records(tmp_path: Path) -> None:
     assert ids(tmp_path) == IDS[:30]
 
 
-@pytest.mark.parametrize("at", ["at 10", "at 30"])
-def test_a_token_that_expired_begins_the_list_again(at: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("at", "status"), [("at 10", 200), ("at 30", 422)])
+def test_a_token_that_expired_begins_the_list_again(at: str, status: int, tmp_path: Path) -> None:
     records = list(RECORDS)
 
     def fault(ask: Ask) -> Raw | None:
         if ask.token == at and server.tokens.count(at) == 1:
             server.records = records[1:]  # one record is gone meanwhile
-            return error("badResumptionToken", "expired")
+            return replace(error("badResumptionToken", "expired"), status=status)
         return None
 
     with repository(records) as server:
@@ -421,6 +422,8 @@ def test_an_error_of_the_protocol_is_said_with_a_remedy(
         (Raw(404, b"no such page"), r"answers 404 \(no such page\)", 1),
         (Raw(403, b"<h1>blocked</h1>"), r"answers 403\.", 1),
         (Raw(204), "answers 204", 1),
+        (replace(error("badArgument", "no such set"), status=422), r"no such set \(badArgument\)", 1),
+        (replace(page(listing([])), status=410), r"answers 410\.", 1),
         (Raw(500, b"<h1>oops</h1>"), r"answers 500\.", client.TRIES_BUSY),
         (Raw(503, b"busy", LATER), r"answers 503 \(busy\)", client.TRIES_BUSY),
         (RESET, "broke the connection", client.TRIES_BROKEN),
@@ -663,6 +666,16 @@ def test_a_damaged_folder_is_dropped_only_if_one_says_so(tmp_path: Path) -> None
         assert server.asks == []
         run(server, tmp_path, again=True)
     assert ids(tmp_path) == IDS
+
+
+def test_a_folder_of_another_version_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with repository(RECORDS, fault=once(Raw(404))) as server:
+        with pytest.raises(SourceError, match="404"):
+            run(server, tmp_path)
+        monkeypatch.setattr("sae_core.sources.spool.FORMAT", "2")
+        with pytest.raises(ArtifactError, match=r"another version of Saefari.*--again"):
+            run(server, tmp_path)
+        assert run(server, tmp_path, again=True).n_documents == N
 
 
 def test_a_full_disk_is_a_sentence_and_keeps_what_was_there(tmp_path: Path) -> None:

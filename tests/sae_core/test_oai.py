@@ -7,6 +7,8 @@ from typing import Any
 from xml.etree.ElementTree import fromstring
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from sae_core.corpus import MAX_ABSTRACT, Document, read_document
 from sae_core.sources.formats import read_row, set_spec
@@ -162,6 +164,24 @@ def test_a_right_encoding_needs_no_repair(encoding: str) -> None:
     page = read_page(listing([arxiv_record(1, title="Évry")]).replace("UTF-8", encoding).encode(encoding))
     assert page.records[0].row["title"] == "Évry"
     assert not page.is_repaired
+
+
+EDITS = st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 9), st.binary(max_size=9)), max_size=5)
+
+
+@given(EDITS)
+@settings(max_examples=150, deadline=None)
+def test_whatever_comes_is_a_page_or_refused(edits: list[tuple[int, int, bytes]]) -> None:
+    content = listing([arxiv_record(1), dublin_core_record("x", ("title", "T"))], "next").encode()
+    for position, n_cut, put in edits:
+        start = position % (len(content) + 1)
+        content = content[:start] + put + content[start + n_cut :]
+    try:
+        page = read_page(content)
+    except UnreadablePage:
+        return
+    for found in page.records:
+        read_document(found.row)
 
 
 def test_a_record_of_10_megabytes_is_read_in_a_moment_and_shortened() -> None:
