@@ -43,7 +43,7 @@ format: install-dev ## let ruff lay out the code and mend what it safely can
 bench: install-dev ## run every benchmark (an hour and more); each ends with one line of JSON
 	@set -e; for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python "$$script"; done
 
-peers: $(PEERS:%=.peers/%/.installed) ## install the other trainers that the training benchmarks compare with
+peers: $(PEERS:%=.peers/%/.installed) ## install the other packages that training is compared with, and conversions are tested against
 
 clean: ## remove caches and what was built, except .venv, .peers and .saefari
 	@rm -rf build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis test-results

@@ -184,12 +184,22 @@ class SAE:
                     raise ArtifactError(what, remedy=remedy)
                 names = (*TENSORS, THRESHOLDS) if THRESHOLDS in file.keys() else TENSORS  # noqa: SIM118
                 weights = {name: file.get_tensor(name) for name in names}
-        except (OSError, SafetensorError) as error:
+            _check_shapes(weights)
+            return cls(
+                **weights,
+                k=int(metadata["k"]),
+                threshold=float(metadata["threshold"]) if "threshold" in metadata else None,
+                prefixes=tuple(map(int, metadata["prefixes"].split(","))) if "prefixes" in metadata else (),
+            )
+        except (OSError, SafetensorError, KeyError, ValueError) as error:
             what = f"{path} cannot be read as an SAE: {error}."
             raise ArtifactError(what, remedy=remedy) from error
-        return cls(
-            **weights,
-            k=int(metadata["k"]),
-            threshold=float(metadata["threshold"]) if "threshold" in metadata else None,
-            prefixes=tuple(map(int, metadata["prefixes"].split(","))) if "prefixes" in metadata else (),
-        )
+
+
+def _check_shapes(weights: dict[str, Array]) -> None:
+    """Raise `ValueError` unless all are as the names of the tensors say."""
+    sizes = dict(zip("ND", weights["W_dec_ND"].shape, strict=True))
+    for name, values in weights.items():
+        expected = tuple(sizes[letter] for letter in name.rpartition("_")[2])
+        if values.shape != expected:
+            raise ValueError(f"{name} has the shape {values.shape} instead of {expected}")

@@ -14,10 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from sae_core.errors import ArtifactError, ConversionError
 from sae_core.files import explain_write_errors, sha256_of, sync_folder, write_atomic
 from sae_core.foreign import readers
-from sae_core.foreign.files import opened
+from sae_core.foreign.files import REMEDY, opened
 from sae_core.foreign.pickled import read_pickled
 from sae_core.foreign.weights import to_sae
 from sae_core.foreign.writers import write_sae_lens, write_sparsify
@@ -94,6 +96,11 @@ def load_sae(path: Path) -> tuple[SAE, dict[str, Any]]:
         raise ArtifactError(
             error.what, remedy="If another package made it, run `saefari convert` first."
         ) from error
+    if not 1 <= sae.k <= sae.n_latents or not all(np.isfinite(each).all() for each in sae.tensors().values()):
+        what = (
+            f"{file} is no SAE that can be used: k={sae.k} of {sae.n_latents} latents, or NaN in its weights."
+        )
+        raise ConversionError(what, remedy=REMEDY)
     try:
         record = json.loads((file.parent / RECORD).read_text(encoding="utf-8"))
         return sae, {"origin": f"{record['from']}, {record['source']}"}
@@ -137,7 +144,7 @@ def _read(source: Source, k: int | None, largest: int) -> tuple[SAE, list[str]]:
     if source.layout == OURS:
         if k is not None:
             raise ConversionError("--k is for checkpoints that do not say it.", remedy="Leave out --k.")
-        return SAE.load(source.files[-1]), []
+        return load_sae(source.files[-1])[0], []
     weights, remarks = _read_foreign(source, k, largest)
     sae, folded = to_sae(weights, source.path)
     return sae, [*remarks, *folded]

@@ -85,7 +85,8 @@ def _fast(found: Mapping[str, np.ndarray], b_dec: str, b_enc: str, k: int) -> We
 def read_sparsify(folder: Path, k: int | None, largest: int) -> Read:
     """A folder of EleutherAI's sparsify."""
     config = Config.load(folder / CONFIG)
-    for name, words in (("transcode", "a transcoder"), ("skip_connection", "an SAE with a skip connection")):
+    kinds = {"transcode": "a transcoder", "skip_connection": "an SAE with a skip connection"}
+    for name, words in {**kinds, "signed": "an SAE with activations below 0"}.items():
         if config.claim(name):
             raise ConversionError(f"{folder} holds {words}.", remedy="Convert an SAE without.")
     if config.word("activation", "topk") != "topk":

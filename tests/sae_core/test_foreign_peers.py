@@ -102,15 +102,15 @@ def test_its_checkpoints_give_the_same_here(package: str, folder: Path, tmp_path
 
 
 def test_ours_give_the_same_there(package: str, folder: Path) -> None:
-    exported = sorted(path.name for path in folder.glob("exported-*/"))
-    if package == "hypothesaes":
-        assert exported == []
-        return
+    exported = [path.name for path in folder.glob("exported-*/")]
+    if not exported:
+        pytest.skip("there is no export to HypotheSAEs")
     found = {name: difference(ours(name.removeprefix("exported-")), folder, name) for name in exported}
     assert max(found.values()) < 1e-5, found
 
 
-def test_what_cannot_be_the_same_is_refused(package: str, folder: Path, tmp_path: Path) -> None:
-    if package == "sae_lens":
-        with pytest.raises(ConversionError, match="others would be chosen"):
-            convert(folder / "topk-uneven", tmp_path / "out")
+def test_picks_that_folding_would_change_are_refused(package: str, folder: Path, tmp_path: Path) -> None:
+    if package != "sae_lens":
+        pytest.skip("only SAELens makes such a checkpoint without being asked to")
+    with pytest.raises(ConversionError, match="others would be chosen"):
+        convert(folder / "topk-uneven", tmp_path / "out")
