@@ -28,6 +28,8 @@ REPETITIONS = (
     ".evidence-list > li:nth-child(n+4)",
     ".results > li:nth-child(n+4)",
     ".cards > li:nth-child(n+4)",
+    ".separations > li:nth-child(n+4)",
+    ".side-documents > li:nth-child(n+4)",
 )
 ALL_BUT_REPETITIONS = {"exclude": [[selector] for selector in REPETITIONS]}
 EVIDENCE = {**ALL_BUT_REPETITIONS, "include": [["section[aria-labelledby=evidence]"]]}
@@ -71,12 +73,19 @@ def feature(site: Planted, latent: int, parameters: str = "") -> str:
     return urls.feature(site.explorer.name, site.sae, latent) + parameters
 
 
+def contrast(site: Planted, parameters: str = "") -> str:
+    path = urls.separate(site.explorer.name, site.sae)
+    return f"{path}?{parameters}" if parameters else path
+
+
 def steered(site: Planted) -> str:
     """A search with everything on it: moves, an added feature, filters, words to add another."""
     q = f"{WORDS[1]}+{WORDS[20]}"
     latent, other = busiest(site), site.set.families[0].members[-1]
-    moves = f"f={latent}:-0.30&f={other}:+0.40"
-    return f"{site.search}?q={q}&{moves}&year_min=2003&venue=Journal+1&find=sample"
+    lenses = f"lens=far;{site.sae};7:%2B0.20,~8&lens=near;k9-n9-abcdef;7:%2B0.20"
+    moves = f"{lenses}&family={latent}:+0.10&f={latent}:-0.30&f={other}:+0.40&ignore=3&exclude=5&lock={other}"
+    kept = "keep=0.50&refine=1"
+    return f"{site.search}?q={q}&{moves}&{kept}&year_min=2003&venue=Journal+1&find=sample"
 
 
 PAGES: dict[str, Addresses] = {
@@ -102,6 +111,9 @@ PAGES: dict[str, Addresses] = {
     "document with an odd title": lambda site: urls.document(site.explorer.name, "odd/0.v1"),
     "scorecard": lambda site: site.base,
     "compare": lambda site: f"{site.base.rpartition('/')[0]}/compare",
+    "contrast of ticked sets": lambda site: contrast(site, "a=odd/0.v1&a=doc-0100&b=odd/1.v1"),
+    "contrast of a text with the rest": lambda site: contrast(site, f"a_q={WORDS[30]}"),
+    "contrast without sets": contrast,
 }
 HOSTILE_PAGES: dict[str, Addresses] = {
     "overview": PAGES["overview"],
@@ -110,6 +122,7 @@ HOSTILE_PAGES: dict[str, Addresses] = {
     "unlabelled feature": lambda site: feature(site, next(i for i in range(0, 64, 3) if i != dead(site))),
     "families": PAGES["families"],
     "family": PAGES["family"],
+    "contrast": PAGES["contrast of a text with the rest"],
 }
 
 
@@ -155,10 +168,12 @@ def test_scripts_as_labels_are_only_text(name: str, hostile: Planted, visit: Pag
     """A dialog would be noted as trouble."""
     check(visit, HOSTILE_PAGES[name](hostile))
     expect(visit.get_by_text("<script>alert(").first).to_be_attached()
-    assert visit.locator("script").count() == 2
+    assert visit.locator("script:not([src])").count() == 0
 
 
-@pytest.mark.parametrize("name", ["overview", "steered search", "features", "feature", "families", "family"])
+@pytest.mark.parametrize(
+    "name", ["overview", "steered search", "features", "feature", "families", "family", "contrast"]
+)
 def test_labels_without_end_break_no_layout(name: str, endless: Planted, visit: Page) -> None:
     """One word of 10,000 letters, with characters that turn the direction of what follows."""
     check(visit, {**PAGES, **HOSTILE_PAGES}[name](endless))
@@ -173,7 +188,7 @@ def test_labels_without_end_break_no_layout(name: str, endless: Planted, visit: 
     [
         ("/nowhere/at/all/<script>alert(1)</script>" + "x" * 60, 404),
         ("{base}/features/999", 404),
-        ("{base}/search?q=x&page=-1", 400),
+        ("{base}/features?page=-1", 400),
     ],
     ids=["no such page", "no such feature", "no such number"],
 )
