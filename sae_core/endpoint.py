@@ -83,7 +83,8 @@ class Endpoint:
         try:
             parts = urlsplit(self.base_url)
             is_usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-        except ValueError:
+            httpx2.URL(self.base_url)  # knows more of host names
+        except (ValueError, httpx2.InvalidURL):
             is_usable = False
         if not is_usable or parts.username or parts.query or parts.fragment:
             what = f"{tidy(self.base_url)!r} is not the address of an endpoint."

@@ -49,6 +49,10 @@ class RemoteEmbedder:
     def __init__(self, endpoint: Endpoint) -> None:
         """EmbeddingError where the endpoint, or the model there, does not answer with a vector."""
         self._endpoint = replace(endpoint, service=EMBEDDINGS)
+        try:
+            _ = self._endpoint.url, self._endpoint.headers
+        except SaefariError as error:
+            raise EmbeddingError(error.what, remedy=error.remedy) from error
         self.model = tidy(endpoint.model)
         self.name = f"{self.model} (behind an endpoint)"
         self.fingerprint = fingerprint_of(endpoint.model)
@@ -129,7 +133,7 @@ def _batches(texts: Sequence[str]) -> list[list[int]]:
     room = 0
     for row in sorted(range(len(texts)), key=lambda row: len(texts[row])):
         size = _tokens(texts[row])
-        if size > room or len(batches[-1]) == BATCH_TEXTS:
+        if not batches or size > room or len(batches[-1]) == BATCH_TEXTS:
             batches.append([])
             room = BATCH_TOKENS
         batches[-1].append(row)
