@@ -77,7 +77,7 @@ class SearchPage:
     @property
     def strengths(self) -> dict[int, float]:
         """Where each slider stands, in the order of the panel."""
-        pairs = self.page.locator(".slider").evaluate_all(
+        pairs = self.page.locator(".slider[data-latent]").evaluate_all(
             "rows => rows.map(row => [row.dataset.latent, row.querySelector('input[type=range]').value])"
         )
         return {int(latent): float(value) for latent, value in pairs}
@@ -85,7 +85,9 @@ class SearchPage:
     @property
     def numbers(self) -> list[float]:
         """What the number fields say, in the order of the panel."""
-        texts = self.page.locator(".slider input[type=number]").evaluate_all("all => all.map(f => f.value)")
+        texts = self.page.locator(".slider[data-latent] input[type=number]").evaluate_all(
+            "all => all.map(f => f.value)"
+        )
         return [float(text) for text in texts]
 
     def twin(self, address: str | None = None) -> View:

@@ -88,12 +88,23 @@ def steered(site: Planted) -> str:
     return f"{site.search}?q={q}&{moves}&{kept}&year_min=2003&venue=Journal+1&find=sample"
 
 
+def looked_at(site: Planted) -> str:
+    """The same with a result explained and compared, marks with what follows from them, and two sets."""
+    moved = steered(site).replace("&year_min=2003&venue=Journal+1&find=sample", "&keywords=0.25&diverse=1")
+    answer = site.explorer.search(site.sae, site.explorer.embed(f"{WORDS[1]} {WORDS[20]}"))
+    ids = [documents(site.explorer.n_documents)[at].id for at in answer.hits.positions[:6].tolist()]
+    marks = zip(("why", "against", "up", "down", "a", "b"), ids, strict=True)
+    return moved + "&like=doc-0100&" + "&".join(f"{name}={id_}" for name, id_ in marks)
+
+
 PAGES: dict[str, Addresses] = {
     "home": lambda _: urls.home(),
     "overview": lambda site: urls.collection(site.explorer.name),
     "search without a query": lambda site: site.search,
     "search": lambda site: f"{site.search}?q={WORDS[1]}+{WORDS[20]}",
     "steered search": steered,
+    "search with results explained, marked and ticked": looked_at,
+    "before and after": lambda site: f"{steered(site)}&view=ab",
     "search by features alone": lambda site: f"{site.search}?f={busiest(site)}:+0.40",
     "search past its last page": lambda site: f"{site.search}?q={WORDS[1]}&page=900",
     "features": lambda site: f"{site.base}/features",
@@ -118,6 +129,7 @@ PAGES: dict[str, Addresses] = {
 HOSTILE_PAGES: dict[str, Addresses] = {
     "overview": PAGES["overview"],
     "steered search": steered,
+    "search with results explained, marked and ticked": looked_at,
     "features": PAGES["features"],
     "unlabelled feature": lambda site: feature(site, next(i for i in range(0, 64, 3) if i != dead(site))),
     "families": PAGES["families"],
