@@ -72,7 +72,7 @@ def _arxiv(identifier: str, metadata: Element) -> dict[str, Any]:
         "year": _first_submitted(known) if known else _earliest([text("created")]),
         "venue": _journal(text("journal-ref")),
         "authors": [_person(author) for author in metadata.iterfind(f"{ARXIV}authors/{ARXIV}author")],
-        "categories": text("categories").split(),
+        "categories": re.split(r"[\s;,]+", text("categories")),
         "url": f"https://arxiv.org/abs/{name}" if known else "",
         "doi": text("doi"),
     }

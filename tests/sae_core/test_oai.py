@@ -234,6 +234,12 @@ def test_the_year_is_that_of_the_first_submission(identifier: str, created: str,
     assert document_of(arxiv_record(1, id=identifier, created=created)).year == year
 
 
+def test_categories_are_parted_however_they_are_written() -> None:
+    assert (
+        document_of(arxiv_record(1, categories=" cs.LG\n 68T45; I.2.6, ")).categories == "cs.LG 68T45 I.2.6"
+    )
+
+
 def test_an_identifier_that_is_none_of_arxiv_makes_no_address() -> None:
     assert document_of(arxiv_record(1, id="../../x y")).url == ""
 
