@@ -12,6 +12,7 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
+from threadpoolctl import threadpool_limits
 
 from app import compare, documents, families, family, features, overview, pages, search, separate, urls
 from app.catalog import CatalogTimeout
@@ -45,7 +46,9 @@ def create_app(settings: Settings | None = None, explorers: Mapping[str, Explore
         app.state.library, app.state.grower = library, Grower()
         threading.Thread(target=_warm_up, args=(library, settings), name="warm-up", daemon=True).start()
         try:
-            yield
+            # Products here are small and many: threads of one would wait for those of another.
+            with threadpool_limits(1, user_api="blas"):
+                yield
         finally:
             app.state.grower.close()
             library.close()

@@ -6,6 +6,8 @@ answer = explorer.search("k16-n512-3fa9c1", explorer.start("sparse matrices"), M
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import threading
 import time
 from dataclasses import dataclass, field, replace
@@ -20,7 +22,7 @@ from sae_core.cache import Cache
 from sae_core.codes import Codes
 from sae_core.embed import Embedder, RowsError, is_remote, is_same, load_embedder
 from sae_core.endpoint import Endpoint
-from sae_core.errors import EmbedderNotReady, EmbeddingError, NotFoundError
+from sae_core.errors import EmbedderNotReady, EmbeddingError, NotFoundError, SaefariError
 from sae_core.explain import Faithfulness, Why
 from sae_core.families import Coactivation, Family, FamilyConfig, Forest, grow, load_coactivation
 from sae_core.features import FeatureTable
@@ -32,7 +34,7 @@ from sae_core.ranking import Fusion, Groups, Ordered, Ranking, first
 from sae_core.refine import refine
 from sae_core.sae import SAE
 from sae_core.splitting import Matches
-from sae_core.steer import Edit, Moves, make_edit
+from sae_core.steer import CancelledQuery, Edit, Moves, make_edit
 from sae_core.sums import Sums
 
 if TYPE_CHECKING:
@@ -43,6 +45,8 @@ if TYPE_CHECKING:
 MAX_PLACES_BYTES = 64 * 2**20  # positions of documents that pass filters, per collection
 MAX_CACHED_PLAINS = 1024  # rankings of which `DEPTH` documents are kept, 20 bytes each
 MAX_CACHED_QUERIES = 4096
+MAX_CACHED_EDITS = 512
+MAX_QUICK_NUMBERS = 8_000_000  # that are added up in about a millisecond
 SECONDS_OF_PEACE = 10.0  # between two questions to an encoder's endpoint that failed
 MAX_CACHED_FORESTS = 16
 MAX_LOOKUPS = 2_000_000  # in the co-activation, for the nulls of a forest: some tenths of a second
@@ -54,6 +58,8 @@ TYPICAL_LOG_DENSITY = (
 
 
 NO_MOVES, NO_FILTERS = Moves(), Filters()
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -251,6 +257,7 @@ class Explorer:
         self._sums = Sums(self.index)
         self._passing: Cache[NDArray[np.int64]] = Cache(MAX_PLACES_BYTES, lambda places: places.nbytes)
         self._plains: Cache[Ordered] = Cache(MAX_CACHED_PLAINS, lambda _: 1)
+        self._edits: Cache[Edit] = Cache(MAX_CACHED_EDITS, lambda _: 1)
         self._alike: Cache[Groups] = Cache(MAX_CACHED_FORESTS, lambda _: 1)
         self._faithful: Cache[Faithfulness] = Cache(MAX_CACHED_QUERIES, lambda _: 1)
 
@@ -317,7 +324,12 @@ class Explorer:
         return x_D
 
     def _lose_encoder(self, problem: str) -> None:
-        self._embedder, self.embedder_state, self.embedder_problem = None, "failed", problem
+        logger.warning("%s has no encoder: %s", self.name, problem)
+        if self._endpoint is not None:  # its address concerns no visitor
+            with contextlib.suppress(SaefariError):
+                problem = problem.replace(self._endpoint.where, "its endpoint")
+        self._embedder, self.embedder_state = None, "failed"
+        self.embedder_problem = problem[:1].upper() + problem[1:]
         self._asks_again_at = time.monotonic() + SECONDS_OF_PEACE
 
     def _encoder_that_came_back(self) -> Embedder | None:
@@ -382,7 +394,7 @@ class Explorer:
         `CancelledQuery` if the moves leave no direction.
         """
         space, code = self.get_sae(sae), self.code(sae, x_D)
-        edit = make_edit(x_D, moves, code.own, space.sae.directions_ND, partial(refine, space.sae, x_D))
+        edit = self._edit(space, x_D, moves)
         required, excluded = frozenset(required), frozenset(excluded)
         fusion = None if keywords is None or weight == 0 else Fusion(np.asarray(keywords), weight)
         asked = _Asked(space, x_D, filters, fusion, diverse)
@@ -524,13 +536,46 @@ class Explorer:
         marked = replace(marked, others=[*marked.others, *best])
         return feedback.propose(space.sae, space.codes, self.index.vectors(), marked, sliders)
 
-    def knows(self, sae: str, text: str, latents: Iterable[int]) -> bool:
-        """Whether a steered search of this text would only add up products that are already known."""
-        x_D = self._queries.get(text)
-        if x_D is None:
+    def has_embedded(self, text: str) -> bool:
+        """Whether `start` needs no encoder for this text."""
+        return not text or self._queries.get(text) is not None
+
+    def knows(
+        self,
+        sae: str,
+        x_D: NDArray[np.float32],
+        moves: Moves,
+        *,
+        filters: Filters = NO_FILTERS,
+        required: Iterable[int] = (),
+        excluded: Iterable[int] = (),
+    ) -> bool:
+        """Whether a search adds up what is known, and no more than takes less time than waking a thread."""
+        space, required, excluded = self.get_sae(sae), frozenset(required), frozenset(excluded)
+        key = (space.name if required or excluded else "", filters, required, excluded)
+        is_filtered = bool(required or excluded or filters != NO_FILTERS)
+        if moves.refine or (is_filtered and self._passing.get(key) is None):
             return False
-        deltas = dict.fromkeys(latents, 1.0)
-        return self._sums.n_passes(sae, x_D, Edit(deltas, x_D, 1.0, 1.0)) < self.width
+        is_new = self._plains.get(_Asked(space, x_D, filters, None, diverse=False).key) is None
+        if is_new or self._faithful.get((sae, x_D.tobytes())) is None:
+            return False
+        try:
+            edit = self._edit(space, x_D, moves)
+        except CancelledQuery:
+            return True
+        passes = self._sums.n_passes(sae, x_D, edit)
+        return passes < self.width and passes * self.n_documents <= MAX_QUICK_NUMBERS
+
+    def _edit(self, space: FeatureSet, x_D: NDArray[np.float32], moves: Moves) -> Edit:
+        """What moves make of a query; remembered, as it is asked for before and in a search."""
+        families = tuple((tuple(family.shares.items()), family.amount) for family in moves.families)
+        strengths = tuple(moves.strengths.items())
+        key = (space.name, x_D.tobytes(), strengths, moves.ignored, families, moves.keep, moves.refine)
+        if (known := self._edits.get(key)) is None:
+            own = self.code(space.name, x_D).own
+            known = make_edit(x_D, moves, own, space.sae.directions_ND, partial(refine, space.sae, x_D))
+            self._edits.put(key, known)
+        return known
 
     def neighbours(self, position: int, n: int) -> Hits:
         """The documents nearest to a document, itself excluded."""

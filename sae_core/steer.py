@@ -107,8 +107,9 @@ def make_edit(
     scale = 1.0 if moves.keep is None else _scale(x_D64, change_D, moves.keep)
     if scale < 1.0:
         deltas = {latent: scale * delta for latent, delta in deltas.items()}
-    steered_D, length = move(x_D, deltas, directions_ND)
-    return Edit(deltas, steered_D, length, _cosine(x_D64, x_D64 + scale * change_D), scale, refined)
+    moved_D = x_D64 + scale * change_D
+    steered_D, length = _unit(moved_D, deltas)
+    return Edit(deltas, steered_D, length, _cosine(x_D64, moved_D), scale, refined)
 
 
 def move(
@@ -119,7 +120,10 @@ def move(
     """The steered unit vector (D,) and the length it had before it was normalised."""
     if not deltas:
         return x_D, 1.0
-    moved_D = x_D + _summed(deltas, directions_ND)
+    return _unit(x_D + _summed(deltas, directions_ND), deltas)
+
+
+def _unit(moved_D: NDArray[np.float64], deltas: Mapping[int, float]) -> tuple[NDArray[np.float32], float]:
     length = float(np.linalg.norm(moved_D))
     if not length > NO_LENGTH * (1.0 + sum(abs(delta) for delta in deltas.values())):
         raise CancelledQuery

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
+import anyio
 import numpy as np
 from fastapi import APIRouter, Request
 from fastapi.concurrency import run_in_threadpool
@@ -28,6 +31,7 @@ __all__ = ["Search", "is_search", "plan", "router", "search"]
 router = APIRouter()
 
 NOTHING = "There is nothing to search for: say what documents should be about, or raise a strength."
+WITHOUT_MISTAKE = "The panel shows what can be read of this address. Press Search to go on with that."
 BLOCKS = ("results", "panel", "found")  # of the page, each of which htmx may ask for alone
 
 
@@ -51,20 +55,47 @@ async def search(request: Request) -> Response:
     if changed is not None:
         is_json = request.scope["path"].endswith(".json")
         return RedirectResponse(urls.json(changed.url()) if is_json else changed.url(), 303)
-    if wanted_block(request) == "results" and _is_quick(collection, query):
-        return _search(request, collection, sae, query, began)
-    return await run_in_threadpool(_search, request, collection, sae, query, began)
+    if wanted_block(request) != "results" or query.lenses or not collection.explorer.has_embedded(query.q):
+        return await _in_thread(request, _search, request, collection, sae, query, began)
+    asked = plan(get_library(request), collection, sae, query, "results")
+    if _is_quick(asked):
+        return _answer(request, asked, began)
+    return await _in_thread(request, _answer, request, asked, began)
+
+
+async def _in_thread(request: Request, work: Callable[..., Response], *parts: Any) -> Response:
+    """The work's answer; without beginning it if the browser leaves before a thread is free."""
+    answers = [Response(status_code=204)]  # to nobody
+    async with anyio.create_task_group() as group:
+
+        async def leave() -> None:
+            while (await request.receive())["type"] != "http.disconnect":
+                pass
+            group.cancel_scope.cancel()
+
+        group.start_soon(leave)
+        answers.append(await run_in_threadpool(work, *parts))
+        group.cancel_scope.cancel()
+    return answers[-1]
 
 
 def _wants_part(request: Request) -> bool:
     return wanted_block(request) is not None or request.scope["path"].endswith(".json")
 
 
-def _is_quick(collection: ServedCollection, query: SearchQuery) -> bool:
+def _is_quick(asked: Search) -> bool:
     """Whether only products that are known have to be added up."""
-    if query.like or query.unlike or query.lenses or query.families:
-        return False
-    return collection.explorer.knows(query.sae, query.q, [latent for latent, _ in query.strengths])
+    query = asked.query
+    if asked.x_D is None or query.keywords or query.diverse or query.up or query.down:
+        return asked.x_D is None
+    return asked.collection.explorer.knows(
+        asked.sae.name,
+        asked.x_D,
+        asked.applied,
+        filters=facets.filters_of(query),
+        required=asked.required,
+        excluded=asked.excluded,
+    )
 
 
 def _say(
@@ -72,7 +103,8 @@ def _say(
 ) -> Response:
     """The whole page for an address with a mistake: what can be read of it in the panel, and a sentence."""
     query = readable(collection.name, sae.name, request.scope["query_string"], sae.n_latents)
-    asked = replace(plan(get_library(request), collection, sae, query), problem=error)
+    asked = plan(get_library(request), collection, sae, query)
+    asked = replace(asked, problem=error, remarks=(*asked.remarks, WITHOUT_MISTAKE))
     return page(request, "search", answer(asked, began), status=400)
 
 
@@ -81,7 +113,10 @@ def _search(
 ) -> Response:
     block = wanted_block(request)
     block = block if block in BLOCKS else None
-    asked = plan(get_library(request), collection, sae, query, block)
+    return _answer(request, plan(get_library(request), collection, sae, query, block), began)
+
+
+def _answer(request: Request, asked: Search, began: float) -> Response:
     is_waiting = isinstance(asked.problem, EmbedderNotReady) and request.scope["path"].endswith(".json")
     return page(request, "search", answer(asked, began), status=503 if is_waiting else 200)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -278,3 +279,31 @@ def test_required_and_excluded_at_once_leave_nothing(planted: Explorer, space: F
     assert answer.moved_ranks is not None
     assert len(answer.baseline.positions) == 10
     assert (answer.moved_ranks == -1).all()
+
+
+def test_it_knows_which_searches_only_add_up(planted: Explorer, space: FeatureSet) -> None:
+    planted.start("a text that was asked before")
+    assert planted.has_embedded("a text that was asked before")
+    assert not planted.has_embedded("another text")
+    fresh = Explorer.load(planted.path.parent.parent)
+    x_D, filters, moves = fresh.start(like=[10]), Filters(year_min=2012), Moves({3: 0.5, 4: 0.2})
+
+    def knows(moves: Moves, **demands: Any) -> bool:
+        return fresh.knows(space.name, x_D, moves, **demands)
+
+    assert not knows(Moves()), "the query itself"
+    fresh.search(space.name, x_D)
+    fresh.faithfulness(space.name, x_D)
+    assert knows(Moves())
+    assert not knows(moves), "two columns"
+    fresh.search(space.name, x_D, moves)
+    assert knows(moves)
+    assert not knows(Moves({3: 0.6, 4: 0.2})), "a column"
+    fresh.search(space.name, x_D, Moves({3: 0.6, 4: 0.2}))
+    assert knows(Moves({3: 0.9, 4: 0.2}))
+    assert not knows(moves, filters=filters)
+    assert not knows(moves, required=[7])
+    fresh.search(space.name, x_D, moves, filters=filters, required=[7])
+    assert knows(moves, filters=filters, required=[7])
+    assert not knows(Moves({3: 0.9, 4: 0.2}, refine=True)), "a refinement is no sum"
+    assert knows(Moves(ignored=frozenset(range(64)))), "nothing to search for"
