@@ -253,11 +253,13 @@ def _whys(
 def _proposals(
     asked: Search, x_D: NDArray[np.float32], named: Named, shown: Sequence[int]
 ) -> Proposals | None:
-    up, down = named.among(asked.query.up), named.among(asked.query.down)
-    if not up and not down:
+    marked = [named.among(names) for names in (asked.query.up, asked.query.down)]
+    if not any(marked):
         return None
-    others = [position for position in shown if position not in {*up, *down}]
-    moves = reasons.proposed(asked, x_D, Marked(up, down, others))
+    both = set(marked[0]) & set(marked[1])  # which says nothing
+    up, down = ([position for position in side if position not in both] for side in marked)
+    others = [position for position in shown if position not in {*marked[0], *marked[1]}]
+    moves = reasons.proposed(asked, x_D, Marked(up, down, others)) if up or down else []
     return Proposals(moves, len(up), len(down), asked.query.url(up=(), down=()))
 
 

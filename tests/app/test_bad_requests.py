@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ from fastapi.testclient import TestClient
 from starlette.types import Message
 
 from tests.app.served import Planted, serve
+from tests.planted import WORDS
 
 HUGE = "99999999999999999999"
 ODD_WORDS = [
@@ -95,6 +97,34 @@ def bad_addresses() -> list[str]:
         for value in (f"{HUGE}:0.1", "-1:0.1", "3", ":", "64:0.1", "1,2:0.1")
     ]
     found += [
+        f"/{{base}}/search?q=x&{name}={value}"
+        for name in ("keep", "keywords", "cited_min", "refine", "diverse")
+        for value in (HUGE, "-1", "nan", "inf", "1e999", "x", "2;1")
+    ]
+    found += [
+        f"/{{base}}/search?q=x&{name}={value}"
+        for name in ("ignore", "require", "exclude", "lock")
+        for value in (HUGE, "-1", "64", "1.5", "nan", "x")
+    ]
+    found += [
+        f"/{{base}}/search?q=x&family={value}" for value in ("3", "3:nan", "3:1e9", "-1:0.1", f"{HUGE}:0.1")
+    ]
+    found += [
+        "/{base}/search?q=x&view=grid",
+        "/{base}/search?q=x&against=doc-0001",
+        "/{base}/search?q=x&why=" + "x" * 1001,
+        "/{base}/search?q=x&lens=x",
+        "/{base}/search?q=x&lens=a;b;c",
+        "/{base}/search?q=x&paste={{",
+        *[
+            "/{base}/search?q=x&" + "&".join(f"{name}=d{i}" for i in range(60))
+            for name in ("up", "a", "like")
+        ],
+        *[
+            "/{base}/search?q=x&" + "&".join(f"{name}=v{i}" for i in range(40))
+            for name in ("venue", "category")
+        ],
+        "/{base}/search?" + "&".join(f"require={i}" for i in range(5000)),
         "/{base}/search?" + "&".join(f"f={i}:0.1" for i in range(5000)),
         "/{base}/search?q=" + "x" * 2001,
         "/{base}/search?q=" + "x" * 60_000,
@@ -137,8 +167,74 @@ def test_odd_words_are_words(words: str, planted: Planted, client: TestClient) -
         f"search?q=x&find={sent}",
         f"features?words={sent}",
         f"search?venue={sent}",
+        f"search?q=x&category={sent}&cited_min=1",
+        f"search?q={sent}&keywords=0.5",
+        f"search?q=x&why={sent}",
+        f"search?q=x&up={sent}&down={sent}&a={sent}&b={sent}",
+        f"search?q=x&like={sent}&unlike={sent}",
     ):
         assert client.get(f"{planted.base}/{url}").status_code == 200
+
+
+ALL_ZERO = "&".join(f"f={latent}:+0.00" for latent in range(64))
+DEAD_END = {
+    "every slider at zero": (f"q={WORDS[0]}&{ALL_ZERO}", ""),
+    "nothing but zeros": (ALL_ZERO, "nothing to search for"),
+    "a document and its opposite": ("like=doc-0100&unlike=doc-0100", "cancels out"),
+    "a feature twice": (f"q={WORDS[0]}&f=3:+0.40&f=3:-0.20", ""),
+    "ignored and set": (f"q={WORDS[0]}&f=3:+0.40&ignore=3", ""),
+    "required and excluded": (f"q={WORDS[0]}&require=3&exclude=3", "both has and lacks"),
+    "years the wrong way round": (f"q={WORDS[0]}&year_min=2011&year_max=2003", "year_max"),
+    "filters that leave nothing": (f"q={WORDS[0]}&year_min=2005&cited_min=1000", "No document passes"),
+    "beyond the end": (f"q={WORDS[0]}&page=999", "There is no page 999"),
+    "beyond the end, with marks": (f"q={WORDS[0]}&page=999&up=doc-0101&why=doc-0102&view=ab", "no page 999"),
+    "unknown documents": (f"q={WORDS[0]}&like=x&unlike=y&up=z&down=z&a=v&why=w", "There is no document"),
+    "only unknown documents": ("like=x", "There is no document"),
+    "marked up and down": (f"q={WORDS[0]}&up=doc-0101&down=doc-0101", "0 wanted, 0 not"),
+    "why against itself": (f"q={WORDS[0]}&why=doc-0101&against=doc-0101", "captured by features"),
+    "an unknown family": (f"q={WORDS[0]}&family=63:+0.40", ""),
+    "a lens of another": (f"q={WORDS[0]}&lens=mine;k9-n9-abc;3:%2B0.40", "mine"),
+    "words without a query": ("f=3:+0.40&keywords=1", "no words"),
+    "a cosine that cannot be kept": (f"q={WORDS[0]}&f=3:-9.00&keep=0.99", "0.99"),
+    "refined to nothing": (f"q={WORDS[0]}&refine=1", ""),
+    "everything at once": (
+        (
+            f"q={WORDS[0]}&{ALL_ZERO}&ignore=3&require=4&exclude=5&keep=0.5&refine=1&keywords=1&diverse=1"
+            "&year_min=2001&venue=x&category=y&cited_min=0&view=ab&why=doc-0101&against=doc-0102&up=doc-0103"
+        ),
+        "No document here has the venue",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", DEAD_END)
+def test_the_panel_stays_and_the_message_says_what_to_do(
+    name: str, planted: Planted, client: TestClient
+) -> None:
+    query, words = DEAD_END[name]
+    partial = {"HX-Request": "true", "HX-Request-Type": "partial", "HX-Target": "section#results"}
+    for headers in ({}, partial):
+        answer = client.get(f"{planted.search}?{query}", headers=headers)
+        assert answer.status_code in {200, 400}
+        assert words in answer.text
+        assert headers or 'id="steer"' in answer.text
+    twin = client.get(f"{planted.search}.json?{query}")
+    assert twin.status_code == answer.status_code
+
+
+@pytest.mark.parametrize("state", ["loading", "failed", "absent"])
+def test_without_an_encoder_documents_and_features_can_be_searched(state: str, planted: Planted) -> None:
+    explorer = copy.copy(planted.explorer)
+    explorer._embedder, explorer.embedder_state = None, state
+    explorer.load_encoder = lambda **_: None  # type: ignore[method-assign]
+    with TestClient(serve(planted, explorer)) as client:
+        for query in ("like=doc-0100&f=3:%2B0.30", "f=3:%2B0.30&up=doc-0101", "like=doc-0100&why=doc-0101"):
+            assert len(client.get(f"{planted.search}.json?{query}").json()["results"]) == 10
+        text = "q=never+embedded&like=doc-0100&up=doc-0101&keywords=0.5&f=3:%2B0.30"
+        page = client.get(f"{planted.search}?{text}")
+        assert page.status_code == 200
+        for part in ('id="s3"', 'id="keywords"', 'form="steer" name="up" value="doc-0101"'):
+            assert part in page.text
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "OPTIONS"])
