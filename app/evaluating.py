@@ -154,7 +154,8 @@ def eval_facets(
     subject = "categories" if judged is None else judged.name.split(".")[0]
 
     def make() -> _Found:
-        facets = _facets(job, judged, _names(names))
+        with console.stage("Cases"):
+            facets = _facets(job, judged, _names(names))
         parts, key = job.parts("facets", subject), job.key("facets", *sums)
         tables = evaluate_facets(facets, console, parts, key)
         setup = f"{len(facets.cases):,} cases, {len({case.facet for case in facets.cases}):,} facets."
