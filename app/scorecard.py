@@ -58,6 +58,7 @@ def scorecard_of(
         n_latents=int(metrics["n_latents"]),
         k=int(metrics["k"]),
         most_active=int(metrics.get("most", metrics["k"])),
+        origin=str(config.get("origin", "")),
         fvu_train=float(metrics["fvu_train"]),
         fvu_heldout=float(metrics["fvu_heldout"]),
         n_train=int(metrics["n_train"]),

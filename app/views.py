@@ -938,6 +938,7 @@ class Scorecard:
     n_latents: int
     k: int
     most_active: int  # latents on one document
+    origin: str  # where it was made, "" if with this collection
     fvu_train: float
     fvu_heldout: float
     n_train: int

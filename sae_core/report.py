@@ -70,7 +70,9 @@ def _sae_section(space: FeatureSet) -> list[str]:
     measured = [label.score.auc.value for label in space.labels if label.score]
     n_alive = scores["n_latents"] - scores["n_dead"]
     typical = f"median score {sorted(measured)[len(measured) // 2]:.2f} AUC" if measured else "none scored"
+    origin = space.config.get("origin")
     rows = [
+        *([("made elsewhere", f"{origin}; what it was trained on is not known here")] if origin else []),
         ("held-out FVU", f"{scores['fvu_heldout']:.3f} on {scores['n_heldout']:,} documents"),
         ("training FVU", f"{scores['fvu_train']:.3f} on {scores['n_train']:,} documents"),
         ("L0, held-out", f"{scores['l0']:.1f} of k = {scores['k']}"),

@@ -68,6 +68,7 @@ def test_a_foreign_sae_becomes_a_collection(run: Run, corpus: list[str | Path], 
         ("topk", "saelens, theirs"),
         ("jumprelu", "saelens, jump"),
     ]
+    assert "| made elsewhere | saelens, theirs;" in (explorer.path / "report.md").read_text()
     for name, space in explorer.saes.items():
         np.testing.assert_array_equal(space.sae.directions_ND, truth.directions())
         assert space.metrics["fvu_heldout"] < 0.5
@@ -75,6 +76,8 @@ def test_a_foreign_sae_becomes_a_collection(run: Run, corpus: list[str | Path], 
             page = client.get(urls.sae("papers", name))
         assert page.status_code == 200
         assert "saelens, " in page.text
+        assert "what it was trained on is not known here" in page.text
+        assert "never trained on" not in page.text
         assert f'at most <span class="num">{space.sae.n_picks}</span>' in page.text
 
 
