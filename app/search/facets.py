@@ -12,7 +12,7 @@ from app.search.asking import Search
 from app.views import Choice, Facets
 from sae_core.filters import CITED_STEPS, FacetCounts, Filters
 
-SECONDS = 0.01  # that counting may take: a move is not to wait for it
+SECONDS = 0.05  # that counting may take; only the first search with other filters counts
 N_CHOICES = 24
 
 
