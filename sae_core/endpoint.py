@@ -93,6 +93,11 @@ class Endpoint:
         return f"{parts.scheme}://{parts.netloc}{path}/{self.service.path}"
 
     @property
+    def where(self) -> str:
+        """The address without what is asked there, as messages have it."""
+        return self.url.removesuffix(f"/{self.service.path}")
+
+    @property
     def is_local(self) -> bool:
         """Whether it is on this machine."""
         host = urlsplit(self.base_url).hostname or ""
@@ -287,7 +292,7 @@ class Client:
 
     @property
     def _where(self) -> str:
-        return self._url.removesuffix(f"/{self._service.path}")
+        return self._endpoint.where
 
     def _unusable(self, problem: str) -> AnswerError:
         return AnswerError(f"{self._where} sent {problem}.", remedy="Another model may do better.")

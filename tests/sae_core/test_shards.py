@@ -22,7 +22,7 @@ from sae_core import artifact, shards
 from sae_core.codes import ROWS_PER_BLOCK, encode_codes
 from sae_core.errors import ArtifactError, BusyError, EmbeddingError, NotFoundError, SaefariError
 from sae_core.files import write_atomic
-from sae_core.rows import load_embeddings
+from sae_core.rows import Reading, load_embeddings
 from sae_core.sae import SAE
 from sae_core.shards import Shard, encode_shard, merge_shards
 
@@ -496,3 +496,14 @@ def test_sampling_notices_that_most_rows_are_others() -> None:
     same, other = shards._origin(sae, x_MD), shards._origin(sae, x_MD[::-1])
     assert same == shards._origin(sae, x_MD.copy())
     assert other == replace(same, sample=other.sample) != same
+
+
+def test_the_command_for_a_missing_shard_reads_the_file_as_the_others_did(place: Place) -> None:
+    rows = np.load(place.embeddings).astype(np.float64)
+    np.save(place.embeddings, np.hstack([3 * rows, rows]))
+    how = Reading(truncate=D, normalise=True)
+    with pytest.raises(EmbeddingError, match="24 wide"):
+        place.encode("1/2")
+    encode_shard(place.embeddings, place.sae, place.shards, Shard.parse("1/2"), how=how)
+    with pytest.raises(SaefariError, match=rf"saefari encode .* --truncate {D} --normalise --shard 2/2"):
+        merge_shards(place.shards, place.out)
