@@ -5,17 +5,21 @@ from __future__ import annotations
 import copy
 import logging
 import shutil
+import socket
 import threading
+import time
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
+import uvicorn
+from fastapi.responses import PlainTextResponse
 from fastapi.testclient import TestClient
 from starlette.types import Message, Receive, Scope, Send
 
-from app import documents
+from app import documents, search
 from app.main import create_app
 from app.middleware import SECURITY_HEADERS, SearchSlots
 from app.settings import Settings
@@ -206,6 +210,99 @@ def test_a_full_queue_turns_away_and_recovers() -> None:
     anyio.run(crowd)
     assert sorted(statuses) == [200] * 6 + [503] * 4
     assert visitors.middleware.waiting == 0
+
+
+class Listening:
+    """The planted collection behind a real port, in a thread of this process."""
+
+    def __init__(self, planted: Planted) -> None:
+        config = uvicorn.Config(serve(planted, search_slots=1), port=0, log_level="error", lifespan="on")
+        self.server = uvicorn.Server(config)
+        self.thread = threading.Thread(target=self.server.run)
+
+    def __enter__(self) -> int:
+        self.thread.start()
+        while not self.server.started:
+            time.sleep(0.01)
+        port: int = self.server.servers[0].sockets[0].getsockname()[1]
+        return port
+
+    def __exit__(self, *_: object) -> None:
+        self.server.should_exit = True
+        self.thread.join(10)
+
+
+def ask(port: int, path: str) -> socket.socket:
+    """A request on a connection of its own."""
+    connection = socket.create_connection(("127.0.0.1", port), timeout=10)
+    connection.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+    return connection
+
+
+def test_a_search_that_waits_is_not_run_when_its_browser_leaves(
+    planted: Planted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One search holds the only slot; of those behind it all but the last hang up."""
+    ran, release, begun = [], threading.Event(), threading.Event()
+    rank = search._rank
+
+    def slow(asked: search.Search, *rest: Any) -> Any:
+        ran.append(asked.query.q)
+        begun.set()
+        release.wait(10)
+        return rank(asked, *rest)
+
+    monkeypatch.setattr(search, "_rank", slow)
+    with Listening(planted) as port:
+        first = ask(port, f"{planted.search}?q=first")
+        assert begun.wait(10)
+        waiting = [ask(port, f"{planted.search}?q=gone+{i}") for i in range(5)]
+        last = ask(port, f"{planted.search}?q=last")
+        time.sleep(0.1)
+        for connection in waiting:
+            connection.close()
+        time.sleep(0.1)
+        release.set()
+        for connection in (first, last):
+            assert connection.recv(1 << 16).startswith(b"HTTP/1.1 200")
+            connection.close()
+    assert ran == ["first", "last"]
+
+
+def test_a_search_that_waits_for_a_thread_is_not_begun_when_its_browser_leaves(
+    planted: Planted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every thread is busy with something else."""
+    ran, stays = list[str](), threading.Event()
+    answer = search._search
+
+    def counted(request: Any, *rest: Any) -> Any:
+        ran.append(request.url.query)
+        return answer(request, *rest)
+
+    async def occupy() -> Any:
+        limiter = anyio.to_thread.current_default_thread_limiter()
+        limiter.total_tokens, before = 1, limiter.total_tokens
+        async with limiter:
+            while not stays.is_set():  # noqa: ASYNC110 (another thread sets it)
+                await anyio.sleep(0.01)
+        limiter.total_tokens = before
+        return PlainTextResponse("free")
+
+    monkeypatch.setattr(search, "_search", counted)
+    monkeypatch.setattr("app.main.live", occupy)
+    with Listening(planted) as port:
+        busy = ask(port, "/live")
+        time.sleep(0.1)
+        ask(port, f"{planted.search}?q=gone").close()
+        time.sleep(0.1)
+        stays.set()
+        assert busy.recv(1 << 12).startswith(b"HTTP/1.1 200")
+        stayed = ask(port, f"{planted.search}?q=stayed")
+        assert stayed.recv(1 << 16).startswith(b"HTTP/1.1 200")
+        for connection in (busy, stayed):
+            connection.close()
+    assert ran == ["q=stayed"]
 
 
 def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
