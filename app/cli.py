@@ -644,6 +644,25 @@ def eval_retrieval(  # noqa: PLR0917 (one argument for each option)
     )
 
 
+@evaluate.command("users")
+def eval_users(  # noqa: PLR0917 (one argument for each option)
+    collection: NameOfCollection,
+    users: Annotated[int, typer.Option("--users", min=3, help="Users, beside those who tune.")] = 300,
+    sae: WhichSAE = "",
+    out: Out = None,
+    seed: Seed = 0,
+    home: Home = None,
+    quiet: Quiet = False,  # noqa: FBT002
+) -> None:
+    """Whether moves proposed from marks bring what is meant. Interrupted, it goes on where it was."""
+    from app import evaluating
+
+    options = evaluating.EvalOptions(sae, out, seed)
+    _print_evaluation(
+        evaluating.eval_users(_settings(home), collection, options, Console(quiet=quiet), users)
+    )
+
+
 @evaluate.command("facets")
 def eval_facets(  # noqa: PLR0917 (one argument for each option)
     collection: NameOfCollection,

@@ -1,4 +1,4 @@
-"""`saefari eval`: steering, retrieval and facets of a collection, measured, written, published with it."""
+"""`saefari eval`: what steering and search do on a collection, measured, written, published with it."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from sae_core.evaluation.facets import Facets, category_facets, evaluate_facets
 from sae_core.evaluation.judged import load_facets, load_judged
 from sae_core.evaluation.retrieval import Sought, evaluate_retrieval, judged_vectors
 from sae_core.evaluation.steering import N_TRIALS, evaluate_steering
+from sae_core.evaluation.users import N_USERS, evaluate_users
 from sae_core.explorer import Explorer
 from sae_core.files import explain_write_errors, sha256_of, write_atomic
 from sae_core.report import evaluation_text, report_text
@@ -162,6 +163,28 @@ def eval_facets(
         return _Found([setup, *facets.how], tables, [])
 
     return _evaluate(job, "facets", subject, make)
+
+
+def eval_users(
+    settings: Settings, collection: str, options: EvalOptions, console: Console, n_users: int = N_USERS
+) -> Evaluation:
+    """Whether moves proposed from marks bring what simulated users want, beside Rocchio's change."""
+    job = _open(settings, collection, options, console)
+    _need_encoder(job)
+
+    def make() -> _Found:
+        parts, key = job.parts("users", ""), job.key("users", n_users)
+        tables = evaluate_users(job.study(1), console, parts, key, n_users)
+        if not tables:
+            what = f"No users can be drawn from {collection}: its documents have no categories that phrases"
+            raise SaefariError(f"{what} leave open.", remedy="Build it with a column of categories.")
+        setup = (
+            "A user types a phrase of the corpus and wants documents of one category. Of the first ten "
+            "results those wanted are marked up, the others down; documents that were seen are taken away."
+        )
+        return _Found([setup, "Rocchio's best weights were chosen on a quarter of the users."], tables, [])
+
+    return _evaluate(job, "users", "", make)
 
 
 # --- common ---------------------------------------------------------------------------------------

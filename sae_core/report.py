@@ -266,7 +266,13 @@ def evaluation_text(evaluation: Evaluation) -> str:
 
 def evaluation_title(evaluation: Evaluation) -> str:
     """Its kind, and the judged data if there are any."""
-    title = {"steering": "Steering", "retrieval": "Retrieval kept", "facets": "Facets"}[evaluation.kind]
+    titles = {
+        "steering": "Steering",
+        "retrieval": "Retrieval kept",
+        "facets": "Facets",
+        "users": "Moves from marks",
+    }
+    title = titles[evaluation.kind]
     return f"{title}: {evaluation.subject}" if evaluation.subject else title
 
 

@@ -51,7 +51,7 @@ class Table:
 class Evaluation:
     """All that one `saefari eval` found for one SAE."""
 
-    kind: str  # steering, retrieval, facets
+    kind: str  # steering, retrieval, facets, users
     subject: str  # the judged data, "" where the collection itself is enough
     collection: str
     sae: str

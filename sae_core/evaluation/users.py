@@ -34,7 +34,8 @@ if TYPE_CHECKING:
     from sae_core.claims.study import Study
     from sae_core.fit import Console
 
-N_USERS, N_TUNING = 300, 100
+N_USERS = 300
+TUNING = 3  # for so many users there is one more, whom weights are chosen by
 N_SHOWN, N_ROUNDS = 10, 2
 MIN_PHRASE, MAX_PHRASE = 40, 0.1  # documents with the phrase: at least so many, at most this share
 VAGUE = (0.1, 0.6)  # share of them that belong to the category
@@ -77,14 +78,19 @@ class Outcome(NamedTuple):
     cosine: float  # of the query with what was typed
 
 
-def evaluate_users(study: Study, console: Console, parts: Path, key: str) -> list[Table]:
-    """A table for each wish and round; none where documents have no categories, or queries no encoder."""
+def evaluate_users(
+    study: Study, console: Console, parts: Path, key: str, n_users: int = N_USERS
+) -> list[Table]:
+    """A table for each wish and round; none where nobody can be drawn.
+
+    That is so without categories, without an encoder, and where phrases leave nothing open.
+    """
     tables = []
     for wish, words in WISHES.items():
 
         def measured(wish: str = wish) -> dict[str, list[list[Outcome]]]:
             with console.stage(f"Simulated users ({wish})"):
-                return _measured(study, wish)
+                return _measured(study, wish, n_users)
 
         found = kept(parts / f"users-{wish}.json", key, measured)
         tables += _tables(found, words, study.seed)
@@ -142,13 +148,13 @@ def _phrases(study: Study) -> list[tuple[str, NDArray[np.int64], int]]:
 # --- what they do ---------------------------------------------------------------------------------
 
 
-def _measured(study: Study, wish: str) -> dict[str, list[list[Outcome]]]:
+def _measured(study: Study, wish: str, n_users: int) -> dict[str, list[list[Outcome]]]:
     """What every user got by each method, round by round; the first users only tune."""
-    users = find_users(study, wish, N_TUNING + N_USERS)
-    n_tuning = min(N_TUNING, len(users) // 4)
-    tuning, users = users[:n_tuning], users[n_tuning:]
-    if not users:
+    users = find_users(study, wish, n_users + n_users // TUNING)
+    n_tuning = len(users) // (TUNING + 1)
+    if n_tuning == 0:
         return {}
+    tuning, users = users[:n_tuning], users[n_tuning:]
     worth = {weights: _mean_ndcg(_play(study, tuning, rocchio(study, *weights))) for weights in GRID}
     weights = max(GRID, key=lambda each: (worth[each], -GRID.index(each)))
     methods = {

@@ -8,13 +8,15 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 
 from app.main import create_app
 from app.settings import Settings
 from sae_core import artifact
-from sae_core.evaluation import steering, stored_evaluations
+from sae_core.claims import Study
+from sae_core.evaluation import steering, stored_evaluations, users
 from sae_core.evaluation.curves import Bench
 from sae_core.explorer import Explorer
 from tests.app.served import Planted, Run
@@ -147,6 +149,28 @@ def test_facets_of_a_file_and_of_categories(run: Run, home: Path, tmp_path: Path
     status, _, err = run("eval", "facets", "planted", tmp_path / "none.jsonl", "--home", home)
     assert status == 1
     assert "none.jsonl" in err
+
+
+def test_simulated_users_are_measured_or_it_is_said_why_not(
+    run: Run, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ("eval", "users", "planted", "--users", "9", "--home", home, "--quiet")
+    monkeypatch.setattr(users, "_phrases", lambda _study: [])
+    status, _, err = run(*words)
+    assert status == 1
+    assert "No users can be drawn from planted" in err
+
+    def pairs(study: Study) -> list[tuple[str, Any, int]]:
+        """Two words whose documents are shared out over the groups; one group is meant."""
+        every = np.arange(len(study.documents))
+        return [(f"{word} {other}", every, 0) for word, other in itertools.pairwise(WORDS)]
+
+    monkeypatch.setattr(users, "_phrases", pairs)
+    status, out, err = run(*words, "--seed", "1")  # what was found with another seed is kept
+    assert status == 0, err
+    assert "proposed moves" in out
+    assert "Rocchio, usual weights" in out
+    assert [(each.kind, each.subject) for each in stored(home)] == [("users", "")]
 
 
 def test_without_an_encoder_texts_cannot_be_asked(

@@ -15,7 +15,7 @@ from sae_core.evaluation import Table, users
 from sae_core.explorer import Explorer
 from tests import planted as truth
 
-N_USERS, N_TUNING = 24, 8
+N_USERS = 24
 PHRASES = users._phrases  # replaced in the other tests
 DOCUMENTS = truth.documents()
 
@@ -56,10 +56,8 @@ def study(planted: Explorer) -> Iterator[Study]:
 @pytest.fixture(scope="module")
 def tables(study: Study, tmp_path_factory: pytest.TempPathFactory) -> list[Table]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(users, "N_USERS", N_USERS)
-        patch.setattr(users, "N_TUNING", N_TUNING)
         patch.setattr(users, "GRID", ((0.75, 0.15), (1.0, 0.5)))
-        return users.evaluate_users(study, Silent(), tmp_path_factory.mktemp("parts"), "key")
+        return users.evaluate_users(study, Silent(), tmp_path_factory.mktemp("parts"), "key", N_USERS)
 
 
 def test_users_want_what_their_phrase_leaves_open(study: Study) -> None:
