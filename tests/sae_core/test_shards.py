@@ -43,6 +43,7 @@ class Place:
     def __init__(self, folder: Path) -> None:
         self.embeddings, self.sae = folder / "the rows.npy", folder / "sae.safetensors"
         self.shards, self.out = folder / "shards", folder / "codes"
+        self.how = Reading()
         self.write_rows(np.random.default_rng(5).standard_normal((N_ROWS, D)))
         some_sae().save(self.sae)
 
@@ -51,7 +52,7 @@ class Place:
         np.save(self.embeddings, unit_MD.astype(np.float16))
 
     def encode(self, shard: str) -> shards.Encoded:
-        return encode_shard(self.embeddings, self.sae, self.shards, Shard.parse(shard))
+        return encode_shard(self.embeddings, self.sae, self.shards, Shard.parse(shard), how=self.how)
 
     def encode_all(self, of: int) -> None:
         for shard in Shard(1, of).all():
@@ -62,7 +63,7 @@ class Place:
         return artifact.load_arrays(self.out)
 
     def whole(self) -> dict[str, np.ndarray]:
-        return encode_codes(SAE.load(self.sae), load_embeddings(self.embeddings)).arrays()
+        return encode_codes(SAE.load(self.sae), load_embeddings(self.embeddings, how=self.how)).arrays()
 
     def file(self, shard: str, suffix: str = "safetensors") -> Path:
         return self.shards / f"{Shard.parse(shard).name}.{suffix}"
@@ -117,6 +118,7 @@ def test_wide_rows_a_threshold_and_no_rows_merge_as_well(place: Place) -> None:
     sae = some_sae()
     sae.threshold = 0.4
     sae.save(place.sae)
+    place.how = Reading(normalise=True)
     place.encode_all(2)
     assert_same(place.merged(), place.whole())
     place.write_rows(np.empty((0, D)))
