@@ -369,7 +369,12 @@
     remember();
   }
 
-  const here = () => location.pathname + location.search;
+  // What one looks at, or for, is no step: only what changes the search is.
+  function here() {
+    const pairs = location.search.slice(1).split("&");
+    const steering = pairs.filter((pair) => pair && !/^(find|why|against|view|page)=/.test(pair));
+    return location.pathname + (steering.length ? `?${steering.join("&")}` : "");
+  }
 
   // A page that takes the place of this one begins where this one was left.
   function keepPlace() {

@@ -104,7 +104,8 @@ def _say(
     """The whole page for an address with a mistake: what can be read of it in the panel, and a sentence."""
     query = readable(collection.name, sae.name, request.scope["query_string"], sae.n_latents)
     asked = plan(get_library(request), collection, sae, query)
-    asked = replace(asked, problem=error, remarks=(*asked.remarks, WITHOUT_MISTAKE))
+    problem = SaefariError(error.what, remedy=f"{error.remedy} {WITHOUT_MISTAKE}")
+    asked = replace(asked, problem=problem)
     return page(request, "search", answer(asked, began), status=400)
 
 

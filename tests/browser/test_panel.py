@@ -324,6 +324,9 @@ def test_steps_are_undone_and_redone_by_buttons_and_keys(
     expect(redo).to_be_disabled()
     page.keyboard.press("u")
     expect(page).not_to_have_url(re.compile("require="))
+    page.get_by_label("Words for the feature").fill("sample")  # looking for something is no step
+    expect(page).to_have_url(re.compile("find=sample"))
+    expect(redo).to_be_enabled()
     search.set_number(second, "0.01")  # what is done anew leaves nothing to redo
     search.expect_moves({first: dragged, second: 0.01})
     expect(redo).to_be_disabled()
