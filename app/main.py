@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import threading
 from collections.abc import AsyncIterator, Mapping
@@ -43,6 +44,8 @@ def create_app(settings: Settings | None = None, explorers: Mapping[str, Explore
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         library = Library.load(settings.home) if explorers is None else Library.of(explorers)
+        if explorers is None:
+            gc.freeze()  # what was loaded stays: looking through it for garbage would hold up everybody
         app.state.library, app.state.grower = library, Grower()
         threading.Thread(target=_warm_up, args=(library, settings), name="warm-up", daemon=True).start()
         try:

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-ROWS_PER_BLOCK = 4096  # of the vectors: some megabytes, which caches hold
 SAMPLE_STRIDE = 97  # a prime, so that the sample of scores follows no period of the corpus
 
 
@@ -101,17 +100,6 @@ class VectorIndex:
         faiss.fvec_inner_products_by_idx(  # type: ignore[attr-defined]
             *pointers, self.width, 1, len(positions)
         )
-        return out
-
-    def products_of(self, rows_CD: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Inner products of several vectors with every document, (C, M), in one pass over the documents.
-
-        They may differ from `products` by what another order of summation rounds.
-        """
-        out = np.empty((len(rows_CD), self.n), dtype=np.float32)
-        for start in range(0, self.n, ROWS_PER_BLOCK):
-            block = slice(start, start + ROWS_PER_BLOCK)
-            out[:, block] = (self._vectors_MD[block] @ rows_CD.T).T
         return out
 
     def search(

@@ -19,7 +19,7 @@ from sae_core.index import VectorIndex, add_scaled
 from sae_core.ranking import Ranking
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from numpy.typing import NDArray
 
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 MAX_COLUMN_BYTES = 512 * 2**20  # per collection: 300 columns of 420,000 documents
 MAX_SUM_BYTES = 256 * 2**20  # per collection: 150 sums of 420,000 documents
 MAX_SUMS = 4  # per query
-MAX_PREPARED = 16  # columns that are made ahead at once
 SAME = 1e-9  # coefficients that differ by less, relatively, are one
 ROUNDING = 2.0**-24  # relative, of one operation in float32
 LONGEST_ROW = 1.01  # of document vectors and directions, which are unit vectors but for rounding
@@ -92,14 +91,6 @@ class Sums:
         if edit.deltas:
             passes += self._nearest((space, key), _whole(edit))[1] + (edit.scale < 1)
         return passes
-
-    def prepare(self, space: str, latents: Sequence[int], directions_ND: NDArray[np.float32]) -> None:
-        """Make the columns of latents that will probably be moved, in one pass over the documents."""
-        missing = [latent for latent in latents if self._columns.get((space, latent)) is None]
-        if missing := missing[:MAX_PREPARED]:
-            columns_CM = self._index.products_of(directions_ND[missing])
-            for latent, column_M in zip(missing, columns_CM, strict=True):
-                self._columns.put((space, latent), column_M.copy())
 
     def _base(self, x_D: NDArray[np.float32]) -> _Sum:
         key = x_D.tobytes()

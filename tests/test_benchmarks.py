@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import labels, train_quality, train_speed
+from benchmarks import labels, steer_latency, train_quality, train_speed
 from benchmarks.peers import conductor
 from benchmarks.peers.conductor import ENTRIES, ContestantError, Entry, Player
 from benchmarks.peers.contestant import Task, batches
@@ -20,6 +20,7 @@ from benchmarks.textbook import Textbook, normalised_error
 from sae_core.corpus import save_corpus
 from sae_core.embed import load_embedder
 from sae_core.metrics import fvu
+from sae_core.sae import SAE
 from tests.planted import documents
 
 WIDTH, N_LATENTS, K, BATCH = 32, 128, 4, 64
@@ -158,3 +159,34 @@ def test_labels_of_a_corpus_predict_better_than_those_of_other_features(
 def test_memory_is_read_from_the_system() -> None:
     kib = train_speed.resident_kib()
     assert kib["VmHWM"] >= kib["VmRSS"] > kib["RssFile"] > 0
+
+
+def test_moves_are_timed_beside_the_textbook_and_nobody_is_lost(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setenv("SAEFARI_CORPORA", str(tmp_path))  # none there: random vectors
+    monkeypatch.setattr(steer_latency, "N_LATENTS", 128)
+    sizes = ("--documents", "1500", "--moves", "10", "--people", "3", "--seconds", "1")
+    run(monkeypatch, steer_latency, *sizes)
+    (found,) = last_line(capsys.readouterr().out)["results"]
+    assert 0 < found["move_ms"] <= found["move_p99_ms"]
+    assert found["times_faster_than_textbook"] == pytest.approx(
+        found["textbook_ms"] / found["move_ms"], abs=0.02
+    )
+    for crowd in (found["dragging"], found["without_pause"]):
+        assert crowd["people"] == 3
+        assert crowd["requests"] >= 3
+        assert 0 < crowd["p50_ms"] <= crowd["p99_ms"] <= crowd["longest_ms"]
+    assert found["peak_mib"] > found["own_mib"] > 0
+
+
+def test_the_textbook_move_ranks_by_what_the_latents_rebuild() -> None:
+    rng = np.random.default_rng(3)
+    x_MD = rng.standard_normal((50, 8)).astype(np.float32)
+    W_ND = rng.standard_normal((16, 8)).astype(np.float32)
+    W_ND /= np.linalg.norm(W_ND, axis=1, keepdims=True)
+    b_dec_D = x_MD.mean(axis=0)
+    sae = SAE(W_enc_ND=W_ND, W_dec_ND=W_ND, b_enc_N=np.zeros(16, dtype=np.float32), b_dec_D=b_dec_D, k=4)
+    order = steer_latency.textbook_move(x_MD, sae, {3: 0.5, 7: -0.2})
+    rebuilt = 0.5 * sae.directions_ND[3] - 0.2 * sae.directions_ND[7] + sae.b_dec_D
+    assert order.tolist() == np.argsort(-(x_MD @ rebuilt)).tolist()

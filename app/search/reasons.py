@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -108,12 +108,11 @@ class Foresight:
         found: list[int] = self._ranked[self._places_SP.argmax(axis=1)].tolist()
         return found
 
-    def previews(self, first: int, n_shown: int, named: Named) -> list[Preview]:
-        """For the results at ranks `first` (from 0) and after."""
+    def previews(self, first: int, n_shown: int, links: Mapping[int, DocumentLink]) -> list[Preview]:
+        """For the results at ranks `first` (from 0) and after; `links` are those of the movers."""
         if not len(self._places_SP):
             return []
         places_SP, movers = self._places_SP, self.movers
-        links = {position: named(position) for position in set(movers)}
         columns = zip(
             self._steps,
             movers,

@@ -123,6 +123,8 @@ def show(asked: Search, x_D: NDArray[np.float32], found: SearchAnswer, words: Wo
     asked.collection.catalog.documents(
         list(dict.fromkeys([*positions, *baseline, *named.positions.values(), *foresight.movers]))
     )
+    movers = list(dict.fromkeys(foresight.movers))
+    links = asked.collection.cite(movers)
     results = rows(asked, found, named)
     first = (asked.query.page - 1) * PAGE_SIZE
     shares = [row.explained for row in results if row.explained is not None]
@@ -131,7 +133,7 @@ def show(asked: Search, x_D: NDArray[np.float32], found: SearchAnswer, words: Wo
         plain=plain_rows(asked, found),
         ways=_ways(asked.query, found),
         **_whys(asked, found, named, results),
-        previews=foresight.previews(first, len(results), lambda position: link(asked, position)),
+        previews=foresight.previews(first, len(results), dict(zip(movers, links, strict=True))),
         n_pool=foresight.n_pool,
         proposals=_proposals(asked, x_D, named, positions),
         chosen=_chosen(asked, named),
