@@ -19,7 +19,6 @@ from sae_core.claims import trials
 from sae_core.evaluation.curves import Bench, Curve, Reading, cell
 from sae_core.evaluation.methods import METHODS, Wish, descend
 from sae_core.evaluation.model import Figure, Row, Table, mean
-from sae_core.evaluation.users import evaluate_users
 from sae_core.files import kept
 from sae_core.refine import refine
 from sae_core.steer import move
@@ -298,7 +297,6 @@ def evaluate_steering(
     tables += by_categories(steering)
     if tried[UP].asked or tried[DOWN].asked:
         tables.append(steering.refinement(tried[UP], tried[DOWN]))
-    tables += evaluate_users(study, console, parts, key)
     return _setup(study, tried), [*tables, *details], [" ".join(remark.split()) for remark in REMARKS]
 
 
