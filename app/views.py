@@ -425,6 +425,7 @@ class PlainRow:
     document: DocumentLink
     now: int | None  # its rank; None: not among the first thousand, or filtered out
     is_filtered: bool  # what is required or excluded leaves it out
+    is_dropped: bool  # it is not on the first page any more
 
 
 @dataclass(frozen=True)

@@ -110,7 +110,9 @@ def words(asked: Search) -> Words:
 
 
 def nothing(asked: Search) -> Shown:
-    """What is shown where nothing could be ranked: the panel is to stay as it is."""
+    """What is shown where nothing was ranked: the panel is to stay as it is."""
+    if not (asked.wants("results") or asked.wants("panel")):
+        return Shown()
     return Shown(chosen=_chosen(asked, Named.of(asked)), facets=facets(asked), remarks=list(asked.remarks))
 
 
@@ -219,7 +221,13 @@ def plain_rows(asked: Search, found: SearchAnswer) -> list[PlainRow]:
         return []
     links = asked.collection.cite(found.baseline.positions.tolist())
     return [
-        PlainRow(at + 1, document, rank + 1 if 0 <= rank < DEPTH else None, is_filtered=rank < 0)
+        PlainRow(
+            rank=at + 1,
+            document=document,
+            now=rank + 1 if 0 <= rank < DEPTH else None,
+            is_filtered=rank < 0,
+            is_dropped=not 0 <= rank < PAGE_SIZE,
+        )
         for at, (document, rank) in enumerate(zip(links, found.moved_ranks.tolist(), strict=True))
     ]
 

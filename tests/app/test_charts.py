@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.charts import Axis, lines, log_ticks, series, spread
+from app.charts import Axis, lines, log_ticks, series, signed_scale, spread
 
 
 @dataclass
@@ -107,3 +107,13 @@ def test_labels_at_one_place_are_spread_around_it() -> None:
 
 def test_labels_with_room_stay_where_they_are() -> None:
     assert spread([50, 10, 30], 12) == [50, 10, 30]
+
+
+@given(values=st.lists(st.floats(-1, 1).filter(lambda v: abs(v) > 1e-6), min_size=1, max_size=20))
+def test_signed_bars_stay_on_their_side_and_fill_the_room(values: list[float]) -> None:
+    scale = signed_scale(values)
+    ends = [scale.zero + value * scale.unit for value in values]
+    assert all(-0.1 <= end <= 100.1 for end in ends)
+    assert 5 <= scale.zero <= 95
+    assert max(ends) == pytest.approx(100, abs=0.1) or min(ends) == pytest.approx(0, abs=0.1)
+    assert signed_scale([]) == signed_scale([0.0])

@@ -131,7 +131,8 @@ def test_the_plain_first_page_says_where_each_of_its_documents_went(
         everything += ids(ask(client, view["url"], page=page))
     now = {id_: rank for rank, id_ in enumerate(everything, start=1)}
     assert [row["now"] for row in view["plain"]] == [now[id_] for id_ in ids(plain)]
-    assert any(row["now"] > 10 for row in view["plain"])
+    assert [row["is_dropped"] for row in view["plain"]] == [now[id_] > 10 for id_ in ids(plain)]
+    assert any(row["is_dropped"] for row in view["plain"])
     assert not any(row["is_new"] for row in view["results"])
 
 
@@ -143,7 +144,7 @@ def test_what_a_demand_leaves_out_is_told_apart_from_what_fell(planted: Planted,
     positions = {row["document"]["id"]: row["document"]["position"] for row in plain["results"]}
     for row in view["plain"]:
         assert row["is_filtered"] == (positions[id_of(row["document"])] in has)
-        assert (row["now"] is None) == row["is_filtered"]
+        assert (row["now"] is None) == row["is_filtered"] <= row["is_dropped"]
     html = client.get(view["url"]).text
     assert "left out by what is required" in html
 
@@ -156,6 +157,9 @@ def test_two_rankings_stand_side_by_side(planted: Planted, client: TestClient) -
     assert html.count('<li id="before-') == html.count('<li id="after-') == 10
     both = ask(client, view["ways"][1]["url"])
     assert both["results"] == [row | {"marks": []} for row in view["results"]]
+    later = client.get(f"{view['ways'][1]['url']}&page=2").text
+    assert 'id="after-11"' in later
+    assert not set(re.findall(r'href="#(after-\d+)"', later)) - set(re.findall(r'id="(after-\d+)"', later))
     assert 'class="ab"' not in client.get(urls.search("planted", planted.sae, WORDS[0]) + "&view=ab").text
 
 
