@@ -181,6 +181,8 @@
   for (const name of ["family", "f", "ignore", "require", "exclude", "lock"])
     for (const field of findAll(`input[type=hidden][name=${name}]`, steer)) takeOver(field);
 
+  for (const element of findAll("[data-without-script]", steer)) element.hidden = true;
+
   steer.addEventListener("formdata", (event) => {
     writeState(event.formData);
     const words = find("#find")?.value;

@@ -253,6 +253,14 @@ def test_a_lens_of_another_embedding_space_finds_nothing(planted: Planted, order
         assert "1 of its 1 moves" in view["remarks"][0]
 
 
-def test_too_many_strengths_of_lenses_say_so(planted: Planted, client: TestClient) -> None:
-    whole = ",".join(f"{i}:+0.01" for i in range(64))
-    assert ask(client, planted.search, q=Q, lens=f"all;{planted.sae};{whole}")["results"]
+def test_lenses_that_set_too_much_together_say_so(
+    planted: Planted, client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = [f"{name};{planted.sae};{i}:+0.01" for name, i in (("a", 1), ("b", 2), ("c", 3))]
+    assert ask(client, planted.search, q=Q, lens=whole)["results"]
+    monkeypatch.setattr("app.search.asking.MAX_STRENGTHS", 2)
+    view = ask(client, planted.search, q=Q, lens=whole)
+    assert view["results"] == []
+    assert "set 3 features" in view["message"]
+    assert "Remove a lens" in view["message"]
+    assert len(view["lenses"]) == 3
