@@ -122,9 +122,9 @@ def decimals(value: float) -> str:
     return printed.removesuffix("0")
 
 
-def separate(collection: str, sae: str, a: Iterable[str] = (), b: Iterable[str] = ()) -> str:
+def separate(collection: str, sae: str, a: Iterable[str] = (), b: Iterable[str] = (), q: str = "") -> str:
     """What separates the documents `a` from `b`; `app.query.SeparateQuery.url` prints other sets too."""
-    parameters = [("a", each) for each in a] + [("b", each) for each in b]
+    parameters = [("a", each) for each in a] + [("b", each) for each in b] + ([("q", q)] if q else [])
     return with_parameters(f"/{_segment(collection)}/{_segment(sae)}/separate", parameters)
 
 

@@ -292,7 +292,9 @@ def _chosen(asked: Search, named: Named) -> list[Chosen]:
 
 def _separate_url(query: SearchQuery) -> str | None:
     """The page on what separates the documents that are ticked."""
-    return urls.separate(query.collection, query.sae, query.a, query.b) if query.a else None
+    if not query.a:
+        return None
+    return urls.separate(query.collection, query.sae, query.a, query.b, query.q)
 
 
 # --- messages --------------------------------------------------------------------------------------

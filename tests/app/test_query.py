@@ -14,6 +14,7 @@ from app import urls
 from app.query import (
     AREAS,
     COLOURS,
+    CONTRAST_SORTS,
     FAMILY_SORTS,
     MAX_PAGE,
     MAX_STRENGTH,
@@ -25,6 +26,8 @@ from app.query import (
     FamilyQuery,
     FeatureQuery,
     SearchQuery,
+    SeparateQuery,
+    Side,
     as_strength,
     base_config,
     clean,
@@ -361,3 +364,30 @@ def test_any_bytes_as_a_query_string_are_read_or_refused(raw: bytes) -> None:
     except BadParameter:
         return
     assert SearchQuery.parse("c", "s", query_string(query.url()), N_LATENTS) == query
+
+
+sides = st.one_of(
+    st.builds(Side, documents=names),
+    st.builds(Side, years=st.tuples(st.integers(0, 9999), st.integers(0, 9999)).map(sorted).map(tuple)),
+    st.builds(Side, text=lines),
+)
+
+
+@given(sides, sides, lines, st.sampled_from(CONTRAST_SORTS), pages)
+def test_a_contrast_is_read_as_it_was_printed(a: Side, b: Side, q: str, sort: str, page: int) -> None:
+    query = SeparateQuery("some", "sae", a, b, q, sort, page)
+    assert SeparateQuery.parse("some", "sae", query_string(query.url())) == query
+
+
+@pytest.mark.parametrize(
+    ("text", "years"),
+    [("2019", (2019, 2019)), ("2019-2021", (2019, 2021)), ("2019 - 2021", (2019, 2021)), ("7–9", (7, 9))],
+)
+def test_years_are_read_as_people_write_them(text: str, years: tuple[int, int]) -> None:
+    assert SeparateQuery.parse("some", "sae", f"a_years={quote(text)}").a == Side(years=years)
+
+
+def test_addresses_of_sets_are_made_in_one_way() -> None:
+    query = SeparateQuery("some", "sae", Side(documents=("x/1", "y")), Side(documents=("z",)))
+    assert urls.separate("some", "sae", ("x/1", "y"), ("z",)) == query.url()
+    assert urls.separate("some", "sae", ("x/1", "y"), ("z",), "dust & gas") == query.url(q="dust & gas")
