@@ -839,7 +839,8 @@ def _print_embedding(
     if price is None:
         typer.echo(f"{tokens}; --price, for a million, says what they cost")
     else:
-        typer.echo(f"{tokens}, cost about {plan.n_tokens * price / 1e6:,.2f}")
+        cost = plan.n_tokens * price / 1e6
+        typer.echo(f"{tokens}, cost {f'about {cost:,.2f}' if cost >= 0.005 else 'less than 0.01'}")  # noqa: PLR2004
 
 
 def _warn_of_key(endpoint: Endpoint) -> None:

@@ -180,6 +180,8 @@ def test_a_dry_run_asks_nothing_and_says_what_a_run_would(built: Built, run: Run
     status, out, _ = run("build", built.corpus, "--home", tmp_path, "--dry-run")
     assert "on this machine" in out
     assert len(built.server.calls) == n_calls
+    status, out, _ = run(*built.words("--dry-run", "--home", str(tmp_path), "--price", "0.02"))
+    assert "cost less than 0.01" in out
     assert not (tmp_path / "collections").exists()
 
 

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -212,7 +213,7 @@ def test_without_openvino_torch_takes_over_and_says_so(
         ({"device": "abacus"}, "cannot be loaded on abacus"),
     ],
 )
-def test_what_cannot_be_loaded_is_a_sentence(arguments: dict[str, str], message: str) -> None:
+def test_what_cannot_be_loaded_is_a_sentence(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(EmbeddingError, match=message) as caught:
         load_embedder(**arguments)
     assert caught.value.remedy
@@ -349,6 +350,7 @@ def test_ctrl_c_keeps_what_was_embedded(tmp_path: Path) -> None:
 SLOW_RUN = """
 import sys, time
 from pathlib import Path
+from typing import Any
 sys.path[:0] = {path!r}
 from test_embed import Counting, corpus
 from sae_core.embed import embed_corpus
