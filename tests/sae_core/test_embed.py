@@ -350,7 +350,6 @@ def test_ctrl_c_keeps_what_was_embedded(tmp_path: Path) -> None:
 SLOW_RUN = """
 import sys, time
 from pathlib import Path
-from typing import Any
 sys.path[:0] = {path!r}
 from test_embed import Counting, corpus
 from sae_core.embed import embed_corpus
