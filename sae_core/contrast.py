@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 LEVEL = 0.05  # of p and of q
 _SAME = 1 + 1e-7  # tables that are as likely as the one found, up to rounding
-_SPREADS = 12  # standard deviations from where a tail begins, beyond which it adds nothing
+_SPREADS = 7  # standard deviations from where a tail begins, beyond which it adds nothing
 _TERMS = 40  # at least; where the deviation is small the tail falls faster than a normal one
 
 
