@@ -242,6 +242,7 @@
     const row = link.closest("[data-slider]");
     if (link.dataset.act === "lock") toggleLock(link);
     else acts[link.dataset.act](row, numbersOf(row), link);
+    if (link.matches(".notch") && row.dataset.mode === "ignored") setMode(row, "");
     noteOrder(row);
     if (link.closest(".mode")) link.closest(".mode").open = false;
     changed();

@@ -71,6 +71,11 @@ def test_each_mode_acts_at_once_and_is_shown_and_taken_back(
     expect_plain(search)
     expect(search.slider(latent)).to_be_enabled()
     expect(summary).to_be_focused()
+    search.choose(latent, "ignore")
+    expect_address(search, f"ignore={latent}")
+    search.act(latent, "^weaker").click()  # what is set is not ignored
+    search.expect_moves({latent: search.strength(latent)})
+    expect(page).not_to_have_url(re.compile("ignore="))
 
 
 def test_a_mode_is_chosen_by_keyboard_and_keeps_the_strength(
