@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -41,7 +42,7 @@ class _Sum:
     sums_M: NDArray[np.float32]
     rounded: float = 0.0  # bound on the error of each sum, beside that of the products themselves
 
-    @property
+    @cached_property
     def weight(self) -> float:
         """The sizes of all coefficients together, that of x included."""
         return 1.0 + sum(abs(delta) for delta in self.deltas.values())
@@ -166,7 +167,7 @@ def _differing(known: Mapping[int, float], wanted: Mapping[int, float]) -> list[
     """Latents whose coefficients differ by more than the division in `_whole` rounds."""
     return [
         latent
-        for latent in known.keys() | wanted.keys()
+        for latent in {latent for latent, _ in known.items() ^ wanted.items()}
         if abs((a := known.get(latent, 0.0)) - (b := wanted.get(latent, 0.0))) > SAME * (abs(a) + abs(b))
     ]
 
