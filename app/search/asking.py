@@ -129,31 +129,17 @@ def plan(
     starts, remarks = _starts(collection, query)
     remarks += [each.remark for each in applied if each.remark]
     asked = _stacked(each.carried.lens.moves for each in applied)
-    below = dict(asked.strengths)
-    code, problem = None, None
-    try:
-        code = _code(collection, sae, query, starts)
-    except SaefariError as error:  # the encoder is not ready, or the documents cancel each other
-        problem = error
+    code, problem = _begin(collection, sae, query, starts)
     own = {} if code is None else {latent: as_strength(value) for latent, value in code.own.items()}
-    members = {member for root in _roots(sae, asked, query) for member in sae.shares(root)}
-    base = own | below
-    says = members | asked.ignored.keys()  # of these a strength says something, even one that is so anyway
-    kept = tuple(
-        (latent, value) for latent, value in query.strengths if base.get(latent) != value or latent in says
-    )
-    query = replace(query, strengths=kept, locked=tuple(m for m in query.locked if m in members))
+    query = _sayings(sae, query, asked, own)
     asked.add(_by_hand(query))
     unknown = [root for root in asked.families if root not in sae.forest.families]
     remarks += [f"There is no family {root} here: its slider is left out." for root in unknown]
     families = {root: amount for root, amount in asked.families.items() if root not in unknown}
     moves = _moves(sae, query, asked, families, own, {} if code is None else code.own)
     x_D = None if code is None else code.x_D
-    if x_D is None and problem is None and (moves.strengths or moves.families):
-        try:
-            x_D = start_from(moves, sae.directions_ND)
-        except CancelledQuery as error:
-            problem = error
+    if x_D is None and problem is None:
+        x_D, problem = _of_moves(sae, moves)
     return Search(
         collection=collection,
         sae=sae,
@@ -170,6 +156,35 @@ def plan(
         problem=problem or _contradiction(sae, asked),
         block=block,
     )
+
+
+def _begin(
+    collection: ServedCollection, sae: ServedSAE, query: SearchQuery, starts: dict[str, int]
+) -> tuple[Code | None, SaefariError | None]:
+    """What the search begins from, or why it cannot: no encoder yet, or documents that cancel each other."""
+    try:
+        return _code(collection, sae, query, starts), None
+    except SaefariError as error:
+        return None, error
+
+
+def _of_moves(sae: ServedSAE, moves: Moves) -> tuple[NDArray[np.float32] | None, SaefariError | None]:
+    """The query that moves are by themselves, or why they are none."""
+    if not (moves.strengths or moves.families):
+        return None, None
+    try:
+        return start_from(moves, sae.directions_ND), None
+    except CancelledQuery as error:
+        return None, error
+
+
+def _sayings(sae: ServedSAE, query: SearchQuery, lensed: _Asked, own: dict[int, float]) -> SearchQuery:
+    """The query without strengths and locks that say what is so anyway, given the lenses and its own."""
+    members = {member for root in _roots(sae, lensed, query) for member in sae.shares(root)}
+    base = own | lensed.strengths
+    says = members | lensed.ignored.keys()  # of these a strength says something in any case
+    kept = tuple(pair for pair in query.strengths if base.get(pair[0]) != pair[1] or pair[0] in says)
+    return replace(query, strengths=kept, locked=tuple(m for m in query.locked if m in members))
 
 
 def _roots(sae: ServedSAE, asked: _Asked, query: SearchQuery) -> list[int]:
