@@ -191,11 +191,10 @@ def _shared(sae: ServedSAE, steered: dict[int, float], position: int) -> tuple[F
 def _marks(query: SearchQuery, named: Named) -> dict[int, tuple[Mark, ...]]:
     """What each document was chosen for."""
     found: dict[int, tuple[Mark, ...]] = {}
-    for role in (*ROLES, "why", "against"):
-        names = getattr(query, role)
-        for name in names if role in ROLES else [names] * bool(names):
-            if (position := named.positions.get(name)) is not None:
-                found[position] = (*found.get(position, ()), *_mark(query, role, name))
+    chosen = [(role, name) for role in ROLES for name in getattr(query, role)]
+    for role, name in [*chosen, ("why", query.why), ("against", query.against)]:
+        if (position := named.positions.get(name)) is not None:
+            found[position] = (*found.get(position, ()), *_mark(query, role, name))
     return found
 
 
