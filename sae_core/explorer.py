@@ -403,7 +403,12 @@ class Explorer:
             return _answer(self._plain(asked, n), edit, code.explained, offset, limit)
         baseline = self._plain(asked, DEPTH)
         places = self._places(space, filters, required, excluded)
-        ranking = self._sums.steered(space.name, x_D, edit, space.sae.directions_ND)
+        # A fusion needs the ranks of many documents: these are read from exact products, or are much work.
+        ranking = (
+            self._sums.steered(space.name, x_D, edit, space.sae.directions_ND)
+            if fusion is None
+            else self._sums.plain(edit.steered_D)
+        )
         steered = self._first(asked, ranking, places, n)
         answer = _answer(steered, edit, code.explained, offset, limit)
         shown = Hits(baseline.hits.positions[:limit], baseline.hits.scores[:limit])

@@ -116,10 +116,19 @@ class Sums:
             moved_D = (x_D + weights @ directions_ND[list(deltas)].astype(np.float64)).astype(np.float32)
             found = _Sum(deltas, self._index.products(moved_D))
             found = replace(found, rounded=ROUNDING * found.weight)
+            self._learn(query, deltas, directions_ND)
         else:
             found = self._add(nearest, query[0], deltas, directions_ND)
         self._kept.put(query, found)
         return found
+
+    def _learn(self, query: _Query, deltas: Mapping[int, float], directions_ND: NDArray[np.float32]) -> None:
+        """Make one column of those that were missing for a query which moves on: it will be asked again."""
+        for known in self._kept.get(query)[:1]:
+            for latent in _differing(known.deltas, deltas):
+                if self._columns.get((query[0], latent)) is None:
+                    self._column(query[0], latent, directions_ND)
+                    return
 
     def _nearest(self, query: _Query, deltas: Mapping[int, float]) -> tuple[_Sum | None, int]:
         """The sum from which `deltas` are reached with least work, in passes; None where that is a scan.

@@ -121,7 +121,11 @@ def test_one_slider_is_one_pass_and_no_scan(
     strengths[7] = 0.2
     assert move(keep=0.8) == (0, 2)
     strengths.update({8: 0.1, 9: -0.1})
-    assert move() == (1, 0), "two columns are more work than a scan"
+    assert move() == (2, 0), "two columns are more work than a scan, but one is made for the next time"
+    strengths.update({8: 0.2, 9: -0.2})
+    assert move() == (1, 2), "the other one"
+    strengths.update({8: 0.4, 9: -0.4})
+    assert move() == (0, 2)
 
 
 def test_a_sum_that_was_added_to_too_often_is_made_anew(index: CountedIndex, sums: Sums) -> None:
