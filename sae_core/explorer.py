@@ -169,11 +169,11 @@ class FeatureSet:
             families_N[latent] = place_of[family.id]
         found = families_N[self.codes.latents]
         at = np.flatnonzero(found >= 0)  # of each document strongest first, so that the first one counts
-        documents, firsts = np.unique(
-            np.searchsorted(self.codes.document_ptr, at, side="right") - 1, return_index=True
-        )
+        sizes_M = np.diff(self.codes.document_ptr)
+        documents = np.repeat(np.arange(self.codes.n_documents), sizes_M)[at]
+        is_first = np.diff(documents, prepend=-1) != 0
         families_M = np.full(self.codes.n_documents, -1, dtype=np.int32)
-        families_M[documents] = found[at[firsts]]
+        families_M[documents[is_first]] = found[at[is_first]]
         return families_M
 
     def describe(self) -> dict[str, Any]:
