@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from app.views import FamilyArea, FamilyMap, TreeRow
+from app.views.common import TreeRow
+from app.views.families import FamilyArea, FamilyMap
 
 LETTER = 0.53  # mean width of a letter of a text face, as a share of its size
 WIDE_LETTERS = frozenset("mwMWQOGDHNU@%—…")

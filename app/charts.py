@@ -10,7 +10,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeGuard
 
-from app.views import FamilySlider, GridRow, Histogram, Slider
+from app.views.common import Histogram
+from app.views.scorecard import GridRow
+from app.views.search import FamilySlider, Slider
 
 MIN_LOG_TICKS = 3
 TICK_HEIGHT = 48.0  # of a linear upward axis: about so far apart

@@ -6,14 +6,14 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from app import urls
-from app.views import (
+from app.views.common import Histogram
+from app.views.scorecard import (
     CategoryRow,
     CategoryTable,
     ClaimsView,
     ClaimView,
     EvaluationTable,
     EvaluationView,
-    Histogram,
     SplittingView,
 )
 from sae_core.claims import FAILS, HOLDS, IN_PART, UNMEASURED, Claim, ClaimsReport, basis_of

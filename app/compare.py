@@ -12,7 +12,8 @@ from app import urls
 from app.claims import splitting_view
 from app.deps import ServedCollection, ServedSAE, add_page, get_collection
 from app.pages import page
-from app.views import ComparedPair, CompareView, FeatureChip, SplitFeature
+from app.views.common import FeatureChip
+from app.views.scorecard import ComparedPair, CompareView, SplitFeature
 from sae_core.metrics import SAME_FEATURE
 
 router = APIRouter()

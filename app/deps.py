@@ -23,8 +23,7 @@ from app.catalog import FILE_NAME, Catalog
 from app.forest import ServedForest
 from app.labels import UNLABELLED, label_view, mention
 from app.query import DECIMALS, MAX_PAGE, MAX_Q, BadParameter, Parameters, as_strength, integer
-from app.views import (
-    CollectionCard,
+from app.views.common import (
     DocumentCard,
     DocumentLink,
     FeatureChip,
@@ -34,9 +33,9 @@ from app.views import (
     NeighbourRow,
     Option,
     Page,
-    SAESummary,
     TreeRow,
 )
+from app.views.library import CollectionCard, SAESummary
 from sae_core import artifact
 from sae_core.cache import Cache
 from sae_core.corpus import Document

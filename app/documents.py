@@ -18,7 +18,8 @@ from app.deps import (
 )
 from app.pages import page
 from app.query import Parameters, SearchQuery, clean
-from app.views import DocumentCard, DocumentView, Option
+from app.views.common import DocumentCard, Option
+from app.views.library import DocumentView
 
 router = APIRouter()
 

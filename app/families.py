@@ -15,7 +15,8 @@ from app.forest import ServedForest, definition, finite, measures
 from app.growing import Growing, get_grower, growing_page
 from app.pages import page
 from app.query import AREAS, COLOURS, FAMILY_NUMBERS, FAMILY_SORTS, MANY, FamilyQuery, base_config, used_by
-from app.views import FamilyCard, FamilyListView, Option, Parameter, SizeBand
+from app.views.common import Option
+from app.views.families import FamilyCard, FamilyListView, Parameter, SizeBand
 from sae_core.families import Family, FamilyConfig
 from sae_core.families.model import EDGES
 

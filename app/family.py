@@ -18,7 +18,8 @@ from app.growing import Growing, get_grower, growing_page
 from app.labels import why
 from app.pages import page
 from app.query import MAX_OPEN, MAX_STRENGTHS, BadParameter, FamilyQuery, SearchQuery, as_strength, integer
-from app.views import Breadcrumb, CrossLink, DocumentCard, FamilyCard, FamilyView, TreeRow
+from app.views.common import Breadcrumb, DocumentCard, TreeRow
+from app.views.families import CrossLink, FamilyCard, FamilyView
 from sae_core.families import Family
 
 router = APIRouter()

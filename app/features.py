@@ -13,18 +13,8 @@ from app.deps import PageNotFound, ServedCollection, ServedSAE, add_page, get_la
 from app.labels import shortened, why
 from app.pages import page
 from app.query import SORTS, TABS, EvidenceQuery, FeatureQuery
-from app.views import (
-    DocumentCard,
-    Elsewhere,
-    EvidenceTab,
-    FeatureListView,
-    FeatureRow,
-    FeatureView,
-    NeighbourRow,
-    Option,
-    Page,
-    TreeRow,
-)
+from app.views.common import DocumentCard, FeatureRow, NeighbourRow, Option, Page, TreeRow
+from app.views.features import Elsewhere, EvidenceTab, FeatureListView, FeatureView
 from sae_core.families import Family
 from sae_core.features import QUANTILES
 from sae_core.metrics import SAME_FEATURE

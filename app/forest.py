@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from app.labels import label_view
 from app.query import COLOURS, MANY, FamilyQuery
-from app.views import FamilyArea, FamilyCard, FamilyMap, LabelView, Measure, Trust
+from app.views.common import LabelView, Trust
+from app.views.families import FamilyArea, FamilyCard, FamilyMap, Measure
 
 if TYPE_CHECKING:
     from app.deps import ServedSAE

@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 from app.pages import render_file
 from app.scorecard import SCORECARD_FILE
-from app.views import GridFileView, GridRow, TextTable
+from app.views.scorecard import GridFileView, GridRow, TextTable
 from sae_core.files import explain_write_errors, write_atomic
 from sae_core.grid import GridResult
 from sae_core.report import (

@@ -21,7 +21,7 @@ from app.deps import ServedSAE
 from app.forest import ServedForest, definition
 from app.pages import page
 from app.query import FamilyQuery
-from app.views import GrowingView
+from app.views.families import GrowingView
 from sae_core.errors import SaefariError
 from sae_core.families import FamilyConfig, is_quick
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from app.views import CandidateRow, DocumentLink, LabelView, Trust, WhyView
+from app.views.common import DocumentLink, LabelView, Trust
+from app.views.features import CandidateRow, WhyView
 from sae_core.labels import Label
 
 UNLABELLED = "unlabelled"

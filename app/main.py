@@ -22,7 +22,7 @@ from app.growing import Grower, TooManyJobs
 from app.middleware import LastResort, Limits, SearchSlots, SecurityHeaders, error_response
 from app.query import BadParameter
 from app.settings import Settings, asset_folder
-from app.views import ErrorView, Option
+from app.views.common import ErrorView, Option
 from sae_core.embed import is_remote
 from sae_core.errors import EmbedderNotReady, NotFoundError, SaefariError
 from sae_core.explorer import Explorer

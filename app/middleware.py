@@ -18,7 +18,7 @@ from starlette.datastructures import MutableHeaders
 
 from app import urls
 from app.pages import page
-from app.views import ErrorView
+from app.views.common import ErrorView
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send

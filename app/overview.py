@@ -24,7 +24,9 @@ from app.deps import (
 from app.pages import page
 from app.query import SearchQuery
 from app.scorecard import scorecard_of
-from app.views import FeatureRow, Histogram, HomeView, Option, OverviewView, ScorecardView
+from app.views.common import FeatureRow, Histogram, Option
+from app.views.library import HomeView, OverviewView
+from app.views.scorecard import ScorecardView
 
 router = APIRouter()
 

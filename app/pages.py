@@ -21,7 +21,8 @@ from pydantic import TypeAdapter
 from app import areas, charts, urls
 from app.mathematics import typeset
 from app.settings import asset_folder
-from app.views import Notch, TreeRow
+from app.views.common import TreeRow
+from app.views.search import Notch
 
 NAMES = (
     "home", "overview", "search", "features", "feature",

@@ -16,15 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.pages import render_file
-from app.views import (
-    Baseline,
-    CurvePoint,
-    Histogram,
-    RetrievalKept,
-    Scorecard,
-    ScorecardFileView,
-    Stability,
-)
+from app.views.common import Histogram
+from app.views.scorecard import Baseline, CurvePoint, RetrievalKept, Scorecard, ScorecardFileView, Stability
 from sae_core import metrics as measures
 from sae_core.errors import ArtifactError
 from sae_core.files import explain_write_errors, write_atomic

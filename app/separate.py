@@ -15,7 +15,8 @@ from app import urls
 from app.deps import PageNotFound, ServedCollection, ServedSAE, add_page, get_sae, link, paging, shorten
 from app.pages import page
 from app.query import CONTRAST_SORTS, MAX_STRENGTH, SeparateQuery, Side, as_strength
-from app.views import DocumentLink, Option, SeparateView, SeparationRow, SideView
+from app.views.common import DocumentLink, Option
+from app.views.search import SeparateView, SeparationRow, SideView
 from sae_core.contrast import LEVEL, Separation, separate, smallest_p
 from sae_core.errors import EmbedderNotReady
 from sae_core.features import QUANTILES

@@ -20,7 +20,7 @@ from app.pages import page
 from app.query import BadParameter, Parameters, SearchQuery, readable
 from app.search import facets, moves, panel, results
 from app.search.asking import Search, plan
-from app.views import SearchView
+from app.views.search import SearchView
 from sae_core.errors import EmbedderNotReady, SaefariError
 from sae_core.explorer import SearchAnswer
 from sae_core.lenses import BadLens

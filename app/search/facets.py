@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from app.query import SearchQuery
 from app.search.asking import Search
-from app.views import Choice, Facets
+from app.views.search import Choice, Facets
 from sae_core.filters import CITED_STEPS, FacetCounts, Filters
 
 SECONDS = 0.05  # that counting may take; only the first search with other filters counts

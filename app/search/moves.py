@@ -11,7 +11,7 @@ from app import urls
 from app.lenses import without_moves
 from app.query import SearchQuery, as_strength
 from app.search.asking import Search
-from app.views import MoveChip
+from app.views.search import MoveChip
 from sae_core.steer import Edit
 
 LEAST_LENGTH = 1e-6

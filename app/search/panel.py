@@ -13,16 +13,8 @@ from app.deps import ServedSAE
 from app.lenses import AppliedLens
 from app.query import MAX_FAMILIES, MAX_STRENGTH, MAX_STRENGTHS, SearchQuery, as_strength, print_lens
 from app.search.asking import Search
-from app.views import (
-    FamilySlider,
-    Follower,
-    FoundFamily,
-    FoundFeature,
-    Histogram,
-    LensView,
-    Option,
-    Slider,
-)
+from app.views.common import Histogram, Option
+from app.views.search import FamilySlider, Follower, FoundFamily, FoundFeature, LensView, Slider
 from sae_core.errors import EmbeddingError
 from sae_core.families import Family
 from sae_core.features import QUANTILES

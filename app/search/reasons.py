@@ -11,15 +11,8 @@ from app.deps import ServedSAE
 from app.query import as_strength
 from app.search import panel
 from app.search.asking import Search
-from app.views import (
-    Contribution,
-    DocumentLink,
-    Faithful,
-    Notch,
-    Preview,
-    ProposedMove,
-    WhyPaper,
-)
+from app.views.common import DocumentLink
+from app.views.search import Contribution, Faithful, Notch, Preview, ProposedMove, WhyPaper
 from sae_core.explain import Part, Why, why_above
 from sae_core.explorer import SearchAnswer
 from sae_core.feedback import Marked

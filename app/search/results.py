@@ -17,20 +17,8 @@ from app.query import MAX_PAGE, SearchQuery
 from app.search import reasons
 from app.search.asking import Search
 from app.search.facets import facets, filters_of
-from app.views import (
-    Chosen,
-    DocumentLink,
-    Facets,
-    Faithful,
-    FeatureChip,
-    Mark,
-    Option,
-    PlainRow,
-    Preview,
-    Proposals,
-    ResultRow,
-    WhyPaper,
-)
+from app.views.common import DocumentLink, FeatureChip, Option
+from app.views.search import Chosen, Facets, Faithful, Mark, PlainRow, Preview, Proposals, ResultRow, WhyPaper
 from sae_core.explorer import DEPTH, SearchAnswer
 from sae_core.feedback import Marked
 from sae_core.filters import Filters

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.areas import Box, cut, heat_cells, icicle, squarify, text_width, treemap, wrap
-from app.views import FamilyArea, FamilyMap, FeatureChip, TreeRow, Trust
+from app.views.common import FeatureChip, TreeRow, Trust
+from app.views.families import FamilyArea, FamilyMap
 
 NO_TRUST = Trust("none", "unlabelled", None, None, None, 0)
 sizes = st.lists(st.floats(0.01, 1000), min_size=1, max_size=30)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from app.grid import grid_view, write_grid
-from app.views import GridRow
+from app.views.scorecard import GridRow
 from sae_core.errors import ArtifactError
 from sae_core.grid import GridResult, Member
 from sae_core.powerlaw import Point, power_laws
