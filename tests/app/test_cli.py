@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from app import cli
+from app.cli import serving
 from sae_core import artifact
 from tests import planted as truth
 from tests.app.served import Run
@@ -108,10 +108,10 @@ def test_a_demo_that_is_damaged_is_built_again_and_a_sound_one_served_at_once(
     built, served = [], []
     sizes = ["--embeddings", vectors, "--steps", "20", "--latents", "32", "--k", "2", "--quiet"]
     run("build", corpus, "--home", home, "--name", "demo", *sizes)
-    monkeypatch.setattr(cli, "_fetch_docstrings", lambda *_: corpus)
-    monkeypatch.setattr(cli, "_build", lambda *_, **__: built.append(1))
-    monkeypatch.setattr(cli, "_print_summary", lambda _: None)
-    monkeypatch.setattr(cli, "_serve", lambda _: served.append(1))
+    monkeypatch.setattr(serving, "harvest_docstrings", lambda *_: corpus)
+    monkeypatch.setattr(serving, "build_collection", lambda *_, **__: built.append(1))
+    monkeypatch.setattr(serving, "print_summary", lambda _: None)
+    monkeypatch.setattr(serving, "serve_home", lambda _: served.append(1))
     run("demo", "--home", home)
     assert (built, served) == ([], [1])
     (artifact.current(home / "collections" / "demo") / "index.faiss").write_bytes(b"")
@@ -230,7 +230,7 @@ def test_ctrl_c_says_that_nothing_is_lost(run: Run, monkeypatch: pytest.MonkeyPa
     def interrupt(*_args: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "_serve", interrupt)
+    monkeypatch.setattr(serving, "serve_home", interrupt)
     status, _, err = run("serve", "--home", tmp_path)
     assert status == 130
     assert "goes on from what is already done" in err

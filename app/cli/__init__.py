@@ -1,0 +1,53 @@
+"""The command line.
+
+`saefari demo | fetch | build | train | convert | encode | merge | label | report | eval | serve | doctor`.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import typer
+
+from app.cli import building, corpora, labelling, measuring, serving, training
+from app.cli.common import fail
+from sae_core.errors import SaefariError, ToldElsewhere
+
+
+class _Commands(typer.core.TyperGroup):
+    """Ends a command that was interrupted with a word on what is left of its work."""
+
+    def invoke(self, ctx: typer.Context) -> Any:  # type: ignore[override]
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            fail("Stopped. The same command goes on from what is already done.", 130)
+
+
+app = typer.Typer(
+    cls=_Commands,
+    help="Open the inside of a text-embedding space: features, families, steered search.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+for command in (
+    serving.demo, building.build, training.train, training.convert, training.encode, training.merge,
+    labelling.label, serving.serve, measuring.report, serving.doctor,
+):  # fmt: skip
+    app.command()(command)
+app.add_typer(corpora.fetch, name="fetch")
+app.add_typer(measuring.evaluate, name="eval")
+
+
+def main() -> None:
+    """Run the command line; what a person can mend ends in a sentence and status 1, never in a traceback."""
+    try:
+        app()
+    except ToldElsewhere:
+        sys.exit(1)
+    except SaefariError as error:
+        fail(str(error), 1)
+    except OSError as error:
+        fail(f"{error.filename or 'A file'}: {error.strerror or error}. Check the path and its rights.", 1)

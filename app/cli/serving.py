@@ -1,0 +1,107 @@
+"""`saefari demo | serve | doctor`: explorers and their files."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+import typer
+
+from app.cli.building import build_collection, load_texts, print_summary
+from app.cli.common import settings_of, warn_of_key
+from app.cli.corpora import harvest_docstrings
+from app.cli.options import EmbedBaseURL, Home, Host, Port, Quiet
+from app.console import Console
+from app.settings import Settings
+from sae_core.errors import ArtifactError, NotFoundError, SaefariError
+
+DEMO = "demo"
+DEMO_TITLE = "Python documentation"
+
+
+def demo(home: Home = None, host: Host = None, port: Port = None, quiet: Quiet = False) -> None:  # noqa: FBT002
+    """Build an explorer of the docstrings on this machine, if it is not there yet, and serve it."""
+    settings = settings_of(home, host, port)
+    if not _is_sound(settings.collections / DEMO):
+        path = harvest_docstrings(settings, None, Console(quiet=quiet))
+        print_summary(build_collection(load_texts(path), settings, DEMO, DEMO_TITLE, quiet=quiet))
+    serve_home(settings)
+
+
+def serve(
+    home: Home = None, host: Host = None, port: Port = None, embed_base_url: EmbedBaseURL = None
+) -> None:
+    """Serve every collection of the home folder."""
+    settings = settings_of(home, host, port, embed_base_url)
+    if endpoint := settings.encoder_endpoint():
+        warn_of_key(endpoint)
+    serve_home(settings)
+
+
+def doctor(home: Home = None) -> None:
+    """Check every file of every collection; exit status 1 if one is damaged."""
+    from sae_core import artifact
+
+    settings = settings_of(home)
+    folders = artifact.collections(settings.home)
+    typer.echo(f"Home: {settings.home.resolve()}, {len(folders)} collection(s)")
+    sound = True
+    for folder in folders:
+        try:
+            generation = artifact.current(folder)
+            files = artifact.check(generation)
+        except SaefariError as error:
+            typer.echo(f"{folder.name}: {error}")
+            sound = False
+            continue
+        size = sum(file.size for file in files) / 2**20
+        typer.echo(f"{folder.name}: generation {generation.name}, {len(files)} files, {size:,.1f} MiB")
+        for file in files:
+            state = "DAMAGED" if file.problem else "ok"
+            typer.echo(f"  {state:8}{file.size:>14,}  {file.path} {file.problem}".rstrip())
+            sound = sound and not file.problem
+    if not sound:
+        typer.echo("Rebuild what is damaged with `saefari build`, or restore it from a backup.")
+        raise typer.Exit(1)
+
+
+def _is_sound(collection: Path) -> bool:
+    """Whether there is a generation that can be served; says what is wrong with a damaged one."""
+    from sae_core import artifact
+
+    try:
+        artifact.verify(artifact.current(collection))
+    except NotFoundError:
+        return False
+    except ArtifactError as error:
+        typer.echo(f"{error.what} It is built again.", err=True)
+        return False
+    return True
+
+
+def serve_home(settings: Settings) -> None:
+    import uvicorn
+
+    from app.main import create_app
+
+    listener = _listen(settings.host, settings.port)
+    host, port = listener.getsockname()[:2]
+    shown = f"[{host}]" if ":" in host else host
+    typer.echo(f"Saefari: http://{shown}:{port}/  (Ctrl-C stops it)")
+    config = uvicorn.Config(create_app(settings), log_level="warning", access_log=False, server_header=False)
+    uvicorn.Server(config).run(sockets=[listener])
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+        listener.listen(2048)
+    except OSError as error:
+        listener.close()
+        what = f"{host}:{port} cannot be listened on: {error.strerror}."
+        raise SaefariError(what, remedy="Choose another with --port, or stop what is using it.") from error
+    listener.set_inheritable(True)
+    return listener
