@@ -18,6 +18,7 @@ from sae_core.explorer import SearchAnswer
 from sae_core.feedback import Marked
 
 HALF = 0.5  # of a query's squared norm: below, most of its meaning is out of the sliders' reach
+MOST_FORETOLD = 16  # sliders: of more, nobody reads what each would do, and it would cost most of a move
 
 Named = Callable[[int], DocumentLink]
 
@@ -78,7 +79,10 @@ class Foresight:
 
     def __init__(self, asked: Search, x_D: NDArray[np.float32], found: SearchAnswer) -> None:
         self._texts = asked.sae.texts
-        self._notches = [(latent, down, up) for latent, _, down, up in panel.notches(asked)]
+        notches = panel.notches(asked)
+        shown = _nearest_at_hand(notches, asked)
+        self.n_left = len(notches) - len(shown)
+        self._notches = [(latent, down, up) for latent, _, down, up in shown]
         self._steps = [(latent, step) for latent, *both in self._notches for step in both if step]
         self._ranked = found.pool.positions
         self._places_SP = np.empty((0, 0), dtype=np.int64)
@@ -130,6 +134,16 @@ class Foresight:
             Preview(latent, self._texts[latent], notches.get((latent, down)), notches.get((latent, up)))
             for latent, down, up in self._notches
         ]
+
+
+def _nearest_at_hand(
+    notches: list[tuple[int, float, float, float]], asked: Search
+) -> list[tuple[int, float, float, float]]:
+    """Those not moved yet, then those moved last, in the order of the panel."""
+    moved = {latent: at for at, latent in enumerate(asked.by_hand)}
+    nearest = sorted(notches, key=lambda notch: -moved.get(notch[0], len(moved)))[:MOST_FORETOLD]
+    kept = {latent for latent, *_ in nearest}
+    return [notch for notch in notches if notch[0] in kept]
 
 
 # --- from marks to moves -------------------------------------------------------------------------

@@ -41,6 +41,7 @@ class Shown:
     above: WhyPaper | None = None
     previews: list[Preview] = field(default_factory=list)
     n_pool: int = 0
+    n_unforetold: int = 0
     proposals: Proposals | None = None
     chosen: list[Chosen] = field(default_factory=list)
     separate_url: str | None = None
@@ -125,6 +126,7 @@ def show(asked: Search, x_D: NDArray[np.float32], found: SearchAnswer, words: Wo
         **_whys(asked, found, named, results),
         previews=foresight.previews(first, len(results), dict(zip(movers, links, strict=True))),
         n_pool=foresight.n_pool,
+        n_unforetold=foresight.n_left,
         proposals=_proposals(asked, x_D, named, positions),
         chosen=_chosen(asked, named),
         separate_url=_separate_url(asked.query),

@@ -325,6 +325,7 @@ class SearchView:
     above: WhyPaper | None  # and what it has more than another
     previews: list[Preview]
     n_pool: int  # first results that previews are about
+    n_unforetold: int  # sliders beyond those of the previews
     proposals: Proposals | None  # None: nothing is marked
     chosen: list[Chosen]  # documents to be like and unlike, and those ticked for A and B
     separate_url: str | None  # what separates A from B

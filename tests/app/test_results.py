@@ -15,6 +15,7 @@ from app import urls
 from app.catalog import FILE_NAME, Catalog
 from app.query import SearchQuery
 from app.search import facets
+from app.search.reasons import MOST_FORETOLD
 from sae_core.corpus import Document
 from sae_core.steer import explained
 from tests.app.served import Planted
@@ -182,6 +183,17 @@ def test_what_is_foretold_of_a_notch_comes_true(planted: Planted, client: TestCl
             assert notch["n_rise"] + notch["n_fall"] <= view["n_pool"] == 200
     assert len(real) > 20
     assert np.corrcoef(foretold, real)[0, 1] > 0.9
+
+
+def test_of_many_sliders_those_nearest_at_hand_are_foretold(planted: Planted, client: TestClient) -> None:
+    own = {slider["latent"] for slider in ask(client, planted.search, q=QUERIES[1])["sliders"]}
+    moved = [latent for latent in range(planted.set.sae.n_latents) if latent not in own][:20]
+    view = ask(client, planted.search, q=QUERIES[1], f=[urls.strength(latent, 0.1) for latent in moved])
+    foretold = [preview["latent"] for preview in view["previews"]]
+    assert len(foretold) == MOST_FORETOLD
+    assert set(foretold) == own | set(moved[-(MOST_FORETOLD - len(own)) :])
+    assert view["n_unforetold"] == len(view["sliders"]) - MOST_FORETOLD
+    assert f"Of {len(view['sliders'])} sliders only these" in client.get(view["url"]).text
 
 
 def test_previews_follow_the_page(planted: Planted, client: TestClient) -> None:
