@@ -12,7 +12,7 @@ from app.query import as_strength
 from app.search import panel
 from app.search.asking import Search
 from app.views.common import DocumentLink
-from app.views.search import Contribution, Faithful, Notch, Preview, ProposedMove, WhyPaper
+from app.views.search import Contribution, Faithful, Notch, Preview, ProposedMove, WhyDocument
 from sae_core.explain import Part, Why, why_above
 from sae_core.explorer import SearchAnswer
 from sae_core.feedback import Marked
@@ -26,7 +26,7 @@ Named = Callable[[int], DocumentLink]
 # --- why -------------------------------------------------------------------------------------------
 
 
-def why_paper(asked: Search, found: SearchAnswer, position: int, named: Named, rank: int | None) -> WhyPaper:
+def why_document(asked: Search, found: SearchAnswer, position: int, named: Named, rank: int | None) -> WhyDocument:
     """Why this document has its score."""
     close_url = asked.query.url(why="", against="")
     explained = asked.sae.explained(position, asked.collection.explorer.vector(position))
@@ -36,7 +36,7 @@ def why_paper(asked: Search, found: SearchAnswer, position: int, named: Named, r
 
 def why_higher(  # noqa: PLR0917
     asked: Search, found: SearchAnswer, a: int, b: int, named: Named, rank: int | None
-) -> WhyPaper:
+) -> WhyDocument:
     """What document `a` has more than `b`."""
     explorer, sae = asked.collection.explorer, asked.sae.name
     reason = why_above(explorer.why(sae, a, found.edit), explorer.why(sae, b, found.edit))
@@ -51,8 +51,8 @@ def _why_view(  # noqa: PLR0917
     rank: int | None,
     explained: float | None,
     close_url: str,
-) -> WhyPaper:
-    return WhyPaper(
+) -> WhyDocument:
+    return WhyDocument(
         document=document,
         below=below,
         rank=rank,

@@ -18,7 +18,7 @@ from app.search import reasons
 from app.search.asking import Search
 from app.search.facets import facets, filters_of
 from app.views.common import DocumentLink, FeatureChip, Option
-from app.views.search import Chosen, Facets, Faithful, Mark, PlainRow, Preview, Proposals, ResultRow, WhyPaper
+from app.views.search import Chosen, Facets, Faithful, Mark, PlainRow, Preview, Proposals, ResultRow, WhyDocument
 from sae_core.explorer import DEPTH, SearchAnswer
 from sae_core.feedback import Marked
 from sae_core.filters import Filters
@@ -37,8 +37,8 @@ class Shown:
     results: list[ResultRow] = field(default_factory=list)
     plain: list[PlainRow] = field(default_factory=list)
     ways: list[Option] = field(default_factory=list)
-    why: WhyPaper | None = None
-    above: WhyPaper | None = None
+    why: WhyDocument | None = None
+    above: WhyDocument | None = None
     previews: list[Preview] = field(default_factory=list)
     n_pool: int = 0
     n_unforetold: int = 0
@@ -233,7 +233,7 @@ def _ways(query: SearchQuery, found: SearchAnswer) -> list[Option]:
 
 def _whys(
     asked: Search, found: SearchAnswer, named: Named, results: Sequence[ResultRow]
-) -> dict[str, WhyPaper]:
+) -> dict[str, WhyDocument]:
     query = asked.query
     position, other = (named.positions.get(name) for name in (query.why, query.against))
     if position is None:
@@ -243,7 +243,7 @@ def _whys(
     def name(at: int) -> DocumentLink:
         return link(asked, at)
 
-    reason = {"why": reasons.why_paper(asked, found, position, name, rank)}
+    reason = {"why": reasons.why_document(asked, found, position, name, rank)}
     if other is not None and other != position:
         reason["above"] = reasons.why_higher(asked, found, position, other, name, rank)
     return reason

@@ -174,7 +174,7 @@ class Contribution:
 
 
 @dataclass(frozen=True)
-class WhyPaper:
+class WhyDocument:
     """A score as a sum, or the difference of two: parts + bias + missed = score = query + moves."""
 
     document: DocumentLink
@@ -321,8 +321,8 @@ class SearchView:
     # what the block `results` has beside the ranking
     plain: list[PlainRow]  # the first page of the unsteered ranking; empty where nothing is steered
     ways: list[Option]  # a list, or steered and unsteered side by side
-    why: WhyPaper | None  # the document that is asked about
-    above: WhyPaper | None  # and what it has more than another
+    why: WhyDocument | None  # the document that is asked about
+    above: WhyDocument | None  # and what it has more than another
     previews: list[Preview]
     n_pool: int  # first results that previews are about
     n_unforetold: int  # sliders beyond those of the previews
