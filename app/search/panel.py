@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -115,16 +115,18 @@ def sliders(asked: Search) -> list[tuple[Slider, bool]]:
     return [(_slider(asked, row, left.get(row.latent)), row.is_shown) for row in rows]
 
 
-def notches(asked: Search) -> list[tuple[int, float, float, float]]:
-    """Of the unfolded sliders: feature, strength, and the steps of one notch down (<= 0) and up (>= 0)."""
+def notched(asked: Search) -> list[int]:
+    """The features of the unfolded sliders that have a strength, in the order of the panel."""
+    return [row.latent for row in _rows(asked) if row.is_shown and mode_of(asked, row.latent) != "ignored"]
+
+
+def notches(asked: Search, latents: Iterable[int]) -> list[tuple[int, float, float]]:
+    """Of these features: the steps of one notch down (<= 0) and up (>= 0)."""
     found = []
-    for row in _rows(asked):
-        if row.is_shown and mode_of(asked, row.latent) != "ignored":
-            value, high = strength_of(asked, row.latent), _high(asked, row.latent)
-            notch = 2 * high / NOTCHES
-            found.append(
-                (row.latent, value, max(-high, value - notch) - value, min(high, value + notch) - value)
-            )
+    for latent in latents:
+        value, high = strength_of(asked, latent), _high(asked, latent)
+        notch = 2 * high / NOTCHES
+        found.append((latent, max(-high, value - notch) - value, min(high, value + notch) - value))
     return found
 
 

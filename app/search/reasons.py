@@ -26,7 +26,9 @@ Named = Callable[[int], DocumentLink]
 # --- why -------------------------------------------------------------------------------------------
 
 
-def why_document(asked: Search, found: SearchAnswer, position: int, named: Named, rank: int | None) -> WhyDocument:
+def why_document(
+    asked: Search, found: SearchAnswer, position: int, named: Named, rank: int | None
+) -> WhyDocument:
     """Why this document has its score."""
     close_url = asked.query.url(why="", against="")
     explained = asked.sae.explained(position, asked.collection.explorer.vector(position))
@@ -79,10 +81,10 @@ class Foresight:
 
     def __init__(self, asked: Search, x_D: NDArray[np.float32], found: SearchAnswer) -> None:
         self._texts = asked.sae.texts
-        notches = panel.notches(asked)
-        shown = _nearest_at_hand(notches, asked)
-        self.n_left = len(notches) - len(shown)
-        self._notches = [(latent, down, up) for latent, _, down, up in shown]
+        latents = panel.notched(asked)
+        shown = _nearest_at_hand(latents, asked)
+        self.n_left = len(latents) - len(shown)
+        self._notches = panel.notches(asked, shown)
         self._steps = [(latent, step) for latent, *both in self._notches for step in both if step]
         self._ranked = found.pool.positions
         self._places_SP = np.empty((0, 0), dtype=np.int64)
@@ -136,14 +138,11 @@ class Foresight:
         ]
 
 
-def _nearest_at_hand(
-    notches: list[tuple[int, float, float, float]], asked: Search
-) -> list[tuple[int, float, float, float]]:
+def _nearest_at_hand(latents: list[int], asked: Search) -> list[int]:
     """Those not moved yet, then those moved last, in the order of the panel."""
     moved = {latent: at for at, latent in enumerate(asked.by_hand)}
-    nearest = sorted(notches, key=lambda notch: -moved.get(notch[0], len(moved)))[:MOST_FORETOLD]
-    kept = {latent for latent, *_ in nearest}
-    return [notch for notch in notches if notch[0] in kept]
+    nearest = set(sorted(latents, key=lambda latent: -moved.get(latent, len(moved)))[:MOST_FORETOLD])
+    return [latent for latent in latents if latent in nearest]
 
 
 # --- from marks to moves -------------------------------------------------------------------------

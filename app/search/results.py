@@ -18,7 +18,17 @@ from app.search import reasons
 from app.search.asking import Search
 from app.search.facets import facets, filters_of
 from app.views.common import DocumentLink, FeatureChip, Option
-from app.views.search import Chosen, Facets, Faithful, Mark, PlainRow, Preview, Proposals, ResultRow, WhyDocument
+from app.views.search import (
+    Chosen,
+    Facets,
+    Faithful,
+    Mark,
+    PlainRow,
+    Preview,
+    Proposals,
+    ResultRow,
+    WhyDocument,
+)
 from sae_core.explorer import DEPTH, SearchAnswer
 from sae_core.feedback import Marked
 from sae_core.filters import Filters

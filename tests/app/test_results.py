@@ -196,6 +196,19 @@ def test_of_many_sliders_those_nearest_at_hand_are_foretold(planted: Planted, cl
     assert f"Of {len(view['sliders'])} sliders only these" in client.get(view["url"]).text
 
 
+def test_of_many_strengths_the_latest_have_a_chip_and_the_others_are_counted(
+    planted: Planted, client: TestClient
+) -> None:
+    strengths = [urls.strength(latent, -0.1) for latent in range(30)]
+    view = ask(client, planted.search, q=QUERIES[1], f=strengths)
+    text = client.get(view["url"]).text
+    assert len(view["moves"]) == 30
+    assert text.count('class="move move-strength"') == 24
+    assert "and 6 earlier strengths" in text
+    fewer = ask(client, planted.search, q=QUERIES[1], f=strengths[:24])
+    assert "earlier strength" not in client.get(fewer["url"]).text
+
+
 def test_previews_follow_the_page(planted: Planted, client: TestClient) -> None:
     first, third = (ask(client, planted.search, q=QUERIES[1], page=page) for page in (1, 3))
     for one, other in zip(first["previews"], third["previews"], strict=True):
