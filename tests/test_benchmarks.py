@@ -169,7 +169,7 @@ def test_moves_are_timed_beside_the_textbook_and_nobody_is_lost(
     sizes = ("--documents", "1500", "--moves", "10", "--people", "3", "--seconds", "1")
     run(monkeypatch, steer_latency, *sizes)
     (found,) = last_line(capsys.readouterr().out)["results"]
-    assert 0 < found["move_ms"] <= found["move_p99_ms"]
+    assert 0 < found["ranked_ms"] <= found["move_ms"] <= found["move_p99_ms"]
     assert found["times_faster_than_textbook"] == pytest.approx(
         found["textbook_ms"] / found["move_ms"], abs=0.02
     )

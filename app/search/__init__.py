@@ -119,7 +119,9 @@ def _search(
 
 def _answer(request: Request, asked: Search, began: float) -> Response:
     is_waiting = isinstance(asked.problem, EmbedderNotReady) and request.scope["path"].endswith(".json")
-    return page(request, "search", answer(asked, began), status=503 if is_waiting else 200)
+    view = answer(asked, began)
+    timing = {"Server-Timing": f"rank;dur={1e3 * view.ranking_seconds:.2f}"}
+    return page(request, "search", view, status=503 if is_waiting else 200, headers=timing)
 
 
 def answer(asked: Search, began: float) -> SearchView:
@@ -132,11 +134,14 @@ def answer(asked: Search, began: float) -> SearchView:
         return _view(asked, None, began, message=NOTHING if asked.query.steering() else None)
     words = results.words(asked)
     try:
+        ranking_began = time.perf_counter()
         found = _rank(asked, asked.x_D, words)
+        ranking_seconds = time.perf_counter() - ranking_began
     except CancelledQuery as error:
         return _view(asked, None, began, message=str(error))
     shown = results.show(asked, asked.x_D, found, words)
-    return _view(asked, found, began, message=results.message(asked, found), shown=shown)
+    view = _view(asked, found, began, message=results.message(asked, found), shown=shown)
+    return replace(view, ranking_seconds=ranking_seconds)
 
 
 def _rank(asked: Search, x_D: NDArray[np.float32], words: results.Words) -> SearchAnswer:
@@ -204,6 +209,7 @@ def _view(
         keywords=query.keywords,
         diverse=query.diverse,
         **vars(shown or results.nothing(asked)),
+        ranking_seconds=0.0,
         seconds=time.perf_counter() - began,
     )
 

@@ -317,7 +317,8 @@ class SearchView:
     json_url: str
     message: str | None  # zero results, encoder loading ...: what happened and what to do
     remarks: list[str]  # what could not be done as asked, in sentences
-    seconds: float  # embedding + ranking + reading, for the footer
+    ranking_seconds: float  # of the search itself: the steered query, its products, the order
+    seconds: float  # embedding + ranking + reading
     # what the block `results` has beside the ranking
     plain: list[PlainRow]  # the first page of the unsteered ranking; empty where nothing is steered
     ways: list[Option]  # a list, or steered and unsteered side by side

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import re
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -267,6 +268,15 @@ def test_fragments_are_parts_of_the_page_at_their_address(planted: Planted, clie
     assert "<html" in restored.text
     for answer in (whole, fragment):
         assert set(answer.headers["vary"].split(", ")) >= {"HX-Target", "HX-Request-Type"}
+
+
+def test_the_time_of_the_search_itself_is_told(planted: Planted, client: TestClient) -> None:
+    answer = client.get(planted.search, params={"q": WORDS[0]})
+    timing = re.fullmatch(r"rank;dur=([0-9.]+)", answer.headers["Server-Timing"])
+    assert timing
+    assert float(timing[1]) > 0
+    view = client.get(urls.json(planted.search), params={"q": WORDS[0]}).json()
+    assert 0 < view["ranking_seconds"] < view["seconds"]
 
 
 def test_visitors_share_nothing(planted: Planted, client: TestClient) -> None:
