@@ -53,11 +53,6 @@ class Place:
     counts: Counter[str] = field(default_factory=Counter)  # records by state, and what was wrong with some
 
     @property
-    def n_records(self) -> int:
-        """Records with an identifier of their own."""
-        return sum(self.counts[state] for state in STATES)
-
-    @property
     def n_documents(self) -> int:
         """Records that are documents."""
         return self.counts[KEPT]
