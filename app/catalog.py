@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from sae_core.explorer import FeatureSet
 
 FILE_NAME = "catalogue.sqlite"
-SCHEMA = 1
+SCHEMA = 2
 SECONDS_PER_REQUEST = 1.0
 _PRAGMAS = ("query_only = ON", "trusted_schema = OFF", "mmap_size = 268435456", "temp_store = MEMORY")
 _PRIMARY = 0xFF  # of an extended error code of SQLite
@@ -61,6 +61,7 @@ _DOCUMENTS = sa.Table(
     sa.Column("year", sa.Integer),
     *[sa.Column(name, sa.Text, nullable=False) for name in ("venue", "authors", "categories", "url")],
     sa.Column("citations", sa.Integer),
+    sa.Column("doi", sa.Text, nullable=False),
 )
 _FEATURES = sa.Table(
     "features",

@@ -369,6 +369,7 @@ def document_card(  # noqa: PLR0917
         venue=document.venue,
         year=document.year,
         citations=document.citations,
+        doi=document.doi,
         abstract=document.abstract,
         activation=activation,
         share=share,

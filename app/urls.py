@@ -55,6 +55,11 @@ def json(url: str) -> str:
     return f"{'/index' if path == '/' else path}.json{mark}{query}"
 
 
+def doi(doi: str) -> str:
+    """Where a DOI leads: the resolver that its registration agencies keep."""
+    return f"https://doi.org/{quote(doi, safe='/:;()')}"
+
+
 @lru_cache(maxsize=256)
 def static(path: str) -> str:
     """A file of static/, with a version from its content, so that browsers may keep it for ever."""

@@ -568,11 +568,17 @@ def _author(value: object) -> str:
 
 
 def _categories(value: object) -> str:
+    """Names joined by spaces, those inside a name made hyphens; a cell may hold one name or many."""
     items = [clean_line(_string(item)) for item in _items(value)]
     if len(items) == 1 and not isinstance(value, list | tuple):
-        items = re.split(r"[;,|]", items[0]) if re.search(r"[;,|]", items[0]) else items[0].split()
+        items = re.split(r"[;,|]", items[0])
+        if len(items) == 1 and not _IN_WORDS.search(items[0]):  # codes: "cs.LG stat.ML"
+            items = items[0].split()
     names = (re.sub(r"[\s;,|]+", "-", item.strip()) for item in items)
     return " ".join(dict.fromkeys(name for name in names if name))
+
+
+_IN_WORDS = re.compile(r"(?<!\S)[A-Z][a-z]")  # "Computer Science" is one name
 
 
 def _items(value: object) -> list[Any]:

@@ -126,6 +126,7 @@ def _document(i: int, rng: np.random.Generator) -> Document:
         venue=f"Journal {i % 5}",
         authors="Ada Field; Bo Lin" if i % 3 else "",
         citations=i % 17 if i % 4 else None,
+        doi=f"10.5555/planted.{i}" if i % 2 else "",
         categories=" ".join(dict.fromkeys(f"group-{topic // (N_CHILDREN + 1)}" for topic in sorted(topics))),
     )
 

@@ -90,6 +90,7 @@ class DocumentCard:
     venue: str
     year: int | None
     citations: int | None
+    doi: str  # "" where none is known
     abstract: str
     activation: float | None = None  # evidence lists
     share: float | None = None  # activation / feature maximum

@@ -240,6 +240,13 @@ def test_a_document_shows_all_its_features_and_its_nearest(planted: Planted, cli
     )
 
 
+def test_a_document_leads_to_its_doi(planted: Planted, client: TestClient) -> None:
+    known, unknown = (f"/{planted.explorer.name}/documents/doc-{n:04}" for n in (101, 100))
+    assert 'href="https://doi.org/10.5555/planted.101"' in client.get(known).text
+    assert client.get(f"{known}.json").json()["document"]["doi"] == "10.5555/planted.101"
+    assert "doi.org" not in client.get(unknown).text
+
+
 def test_labels_titles_and_venues_are_text(planted: Planted) -> None:
     """Nothing that a corpus, a label or a visitor says becomes markup or an unsafe link."""
     with TestClient(serve(planted, planted.with_labels(XSS, "phrases"))) as client:

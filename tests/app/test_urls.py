@@ -79,6 +79,10 @@ def test_twins() -> None:
     assert urls.json("/c/s/search?q=a.b") == "/c/s/search.json?q=a.b"
 
 
+def test_an_odd_doi_stays_one_address() -> None:
+    assert urls.doi("10.1000/a(b):c?d#e%2F") == "https://doi.org/10.1000/a(b):c%3Fd%23e%252F"
+
+
 def test_files_carry_a_version_of_their_content() -> None:
     url = urls.static("app.css")
     assert unquote(url).startswith("/static/app.css?v=")
