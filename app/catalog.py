@@ -8,7 +8,6 @@ quoted tokens, and only a bounded number of matches is ranked.
 from __future__ import annotations
 
 import errno
-import itertools
 import random
 import re
 import shutil
@@ -18,9 +17,9 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import sqlalchemy as sa
@@ -28,29 +27,21 @@ from numpy.typing import NDArray
 from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError
 
+from sae_core import texts
 from sae_core.cache import Cache
 from sae_core.corpus import Document
-from sae_core.errors import ArtifactError, SaefariError
+from sae_core.errors import SaefariError
 
 if TYPE_CHECKING:
     from app.query import FeatureQuery
     from sae_core.explorer import FeatureSet
 
-FILE_NAME = "catalogue.sqlite"
-SCHEMA = 2
+FILE_NAME, SCHEMA = texts.FILE_NAME, texts.SCHEMA
 SECONDS_PER_REQUEST = 1.0
-_PRAGMAS = ("query_only = ON", "trusted_schema = OFF", "mmap_size = 268435456", "temp_store = MEMORY")
 _PRIMARY = 0xFF  # of an extended error code of SQLite
-MAX_TOKENS = 12
 MAX_RECENT = 4096  # documents kept in memory: while a slider moves, most of a page stays
-MAX_AT_ONCE = 1_000  # documents read by one statement: SQLite bounds its parameters
 MAX_RANKED = 2_000  # ranking every match of a common word takes most of a second at 420k documents
-MAX_KEYWORD_MATCHES = 20_000  # ranked for a text of which the answer is kept: some hundredths of a second
 MAX_KEYWORD_TEXTS = 256
-N_KEYWORD_HITS = 1_000
-N_SAMPLED = 2_000  # first documents, in which one sees whether a word is everywhere
-TOO_COMMON = 0.25  # share of the sample
-MAX_POSITION = 2**63 - 1
 
 _METADATA = sa.MetaData()
 _DOCUMENTS = sa.Table(
@@ -89,8 +80,6 @@ _INDEXES = (
 for _table in (_DOCUMENTS, _FEATURES):
     _table.indexes.clear()  # or create_all would make them before the rows are there
 
-_TOKEN = re.compile(r"[^\W_]+")
-_IN_TEXT = "{title abstract} :"  # of the columns of documents_fts
 _WORDS = "tokenize = 'porter unicode61 remove_diacritics 2'"
 _FULL_TEXT = (
     f"""CREATE VIRTUAL TABLE documents_fts USING fts5(title, abstract, authors,
@@ -224,11 +213,9 @@ class Catalog:
         self._recent: Cache[Document] = Cache(MAX_RECENT, lambda _: 1)
         self._positions: Cache[int] = Cache(MAX_RECENT, lambda _: 1)
         self._keyword_hits: Cache[NDArray[np.int64]] = Cache(MAX_KEYWORD_TEXTS, lambda _: 1)
-        if not path.is_file():
-            raise ArtifactError(f"The catalogue {path} is missing.", remedy="Run `saefari build` again.")
         self._engine = sa.create_engine(
             "sqlite://",
-            creator=self._connect,
+            creator=partial(texts.connect, path),
             poolclass=sa.QueuePool,
             pool_size=16,
             max_overflow=48,
@@ -236,41 +223,30 @@ class Catalog:
         )
         if is_timed:
             event.listen(self._engine, "checkout", _start_clock)
-        try:
-            with self._connection() as connection:
-                schema = connection.exec_driver_sql("PRAGMA user_version").scalar_one()
-        except DBAPIError as error:
-            raise ArtifactError(
-                f"The catalogue {path} is damaged: {error.orig}.", remedy="Run `saefari build` again."
-            ) from error
-        if schema != SCHEMA:
-            raise ArtifactError(
-                f"The catalogue {path} has schema {schema}, this version reads {SCHEMA}.",
-                remedy="Run `saefari build` again with this version.",
-            )
+        with self._connection():
+            pass  # the first connection looks at the file
 
     def close(self) -> None:
         self._engine.dispose()
-
-    def _connect(self) -> sqlite3.Connection:
-        uri = f"file:{quote(str(self.path.resolve()))}?mode=ro&immutable=1"
-        connection = sqlite3.connect(uri, uri=True, check_same_thread=False, cached_statements=256)
-        for pragma in _PRAGMAS:
-            connection.execute(f"PRAGMA {pragma}")
-        return connection
 
     @contextmanager
     def _connection(self) -> Iterator[sa.Connection]:
         try:
             with self._engine.connect() as connection:
                 yield connection
-        except DBAPIError as error:
-            if "interrupted" in str(error.orig):
+        except (DBAPIError, sqlite3.Error) as error:
+            if "interrupted" in str(error):
                 raise CatalogTimeout(
                     f"This question to the catalogue took more than {SECONDS_PER_REQUEST:g} s.",
                     remedy="Ask for fewer or rarer words.",
                 ) from error
             raise
+
+    @contextmanager
+    def _plain(self) -> Iterator[sqlite3.Connection]:
+        """A connection of the pool for what the library asks of documents."""
+        with self._connection() as connection:
+            yield cast("sqlite3.Connection", connection.connection.driver_connection)
 
     # documents
 
@@ -278,14 +254,14 @@ class Catalog:
         """The documents at these positions, in this order. One statement at most for a page of them."""
         found = {position: self._recent.get(position) for position in positions}
         missing = [position for position, document in found.items() if document is None]
-        for start in range(0, len(missing), MAX_AT_ONCE):
-            some = missing[start : start + MAX_AT_ONCE]
-            with self._connection() as connection:
-                rows = connection.execute(_BY_POSITION, {"positions": some}).all()
-            for position, *fields in rows:
-                self._recent.put(position, read := Document(*fields))
-                found[position] = read
-        return [document for position in positions if (document := found[position]) is not None]
+        for start in range(0, len(missing), texts.MAX_AT_ONCE):
+            some = missing[start : start + texts.MAX_AT_ONCE]
+            with self._plain() as connection:
+                read = texts.read_documents(connection, some)
+            for position, document in read.items():
+                self._recent.put(position, document)
+                found[position] = document
+        return [each for position in positions if (each := found[position]) is not None]
 
     def find_position(self, document: str) -> int | None:
         """The position of the document with this id."""
@@ -296,9 +272,9 @@ class Catalog:
         found = {document: self._positions.get(document) for document in documents}
         missing = [document for document, position in found.items() if position is None]
         if missing:
-            with self._connection() as connection:
-                rows = connection.execute(_POSITIONS_OF, {"ids": missing}).all()
-            for document, position in rows:
+            with self._plain() as connection:
+                read = texts.find_positions(connection, missing)
+            for document, position in read.items():
                 self._positions.put(document, position)
                 found[document] = position
         return {document: position for document, position in found.items() if position is not None}
@@ -318,13 +294,10 @@ class Catalog:
         A document needs one of the text's rarer words in its title or abstract; where all are common, it
         needs all. Words that are everywhere do not count; where there are no others, the rarest does.
         """
-        tokens = tuple(dict.fromkeys(_TOKEN.findall(text.replace("\0", " ").casefold())))[:MAX_TOKENS]
+        tokens = texts.tokens_of(text)
         if (known := self._keyword_hits.get(tokens)) is None:
-            with self._connection() as connection:
-                match = _keyword_match(connection, tokens)
-                bounds = {"match": match, "bound": MAX_KEYWORD_MATCHES, "limit": N_KEYWORD_HITS}
-                found = connection.execute(_KEYWORD_HITS, bounds).scalars() if match else ()
-                known = np.fromiter(found, dtype=np.int64)
+            with self._plain() as connection:
+                known = texts.keyword_hits(connection, tokens)
             self._keyword_hits.put(tokens, known)
         return known
 
@@ -373,26 +346,12 @@ def _start_clock(connection: Any, record: Any, proxy: Any) -> None:
     connection.set_progress_handler(lambda: time.monotonic() > deadline, 10_000)
 
 
-_POSITIONS: sa.BindParameter[list[int]] = sa.bindparam("positions", expanding=True)
-_BY_POSITION = sa.select(*_DOCUMENTS.c).where(_DOCUMENTS.c.position.in_(_POSITIONS))
-_IDS: sa.BindParameter[list[str]] = sa.bindparam("ids", expanding=True)
-_POSITIONS_OF = sa.select(_DOCUMENTS.c.id, _DOCUMENTS.c.position).where(_DOCUMENTS.c.id.in_(_IDS))
-
 # The inner LIMIT bounds what is ranked.
 _DOCUMENTS_WITH = sa.text(
     "SELECT documents.id, documents.title FROM "
     "(SELECT rowid AS position, bm25(documents_fts, 8, 1, 2) AS fit FROM documents_fts "
     "WHERE documents_fts MATCH :match LIMIT :bound) AS found "
     "JOIN documents USING (position) ORDER BY found.fit, documents.position LIMIT :limit"
-)
-_KEYWORD_HITS = sa.text(
-    "SELECT position FROM (SELECT rowid AS position, bm25(documents_fts, 4, 1, 0) AS fit FROM documents_fts "
-    "WHERE documents_fts MATCH :match LIMIT :bound) ORDER BY fit, position LIMIT :limit"
-)
-_N_SAMPLED = sa.select(sa.func.count()).select_from(_DOCUMENTS).where(_DOCUMENTS.c.position < N_SAMPLED)
-_N_WITH_WORD = sa.text(
-    "SELECT count(*) FROM (SELECT 1 FROM documents_fts WHERE documents_fts MATCH :match "
-    "AND rowid < :end LIMIT :bound)"
 )
 _FEATURES_WITH = sa.text(
     "SELECT features.latent FROM (SELECT rowid AS row, bm25(features_fts, 4, 1) AS fit "
@@ -432,39 +391,11 @@ def _feature_conditions(query: FeatureQuery) -> list[sa.ColumnElement[bool]] | N
     return conditions
 
 
-def _keyword_match(connection: sa.Connection, tokens: Sequence[str]) -> str:
-    """An FTS5 expression for the documents that have a text's words; "" where there are none."""
-
-    def n_with(token: str, end: int, bound: int) -> int:
-        asked = {"match": f'{_IN_TEXT} "{token}"', "end": end, "bound": bound}
-        return int(connection.execute(_N_WITH_WORD, asked).scalar_one())
-
-    n_sampled = connection.execute(_N_SAMPLED).scalar_one()
-    seen = {token: n_with(token, N_SAMPLED, N_SAMPLED) for token in tokens}
-    telling = [token for token in tokens if seen[token] <= TOO_COMMON * n_sampled]
-    telling = telling or sorted(tokens, key=seen.__getitem__)[:1]
-    counts = {token: n_with(token, MAX_POSITION, MAX_KEYWORD_MATCHES + 1) for token in telling}
-    present = sorted((token for token, n in counts.items() if n), key=lambda token: counts[token])
-    totals = itertools.accumulate(counts[token] for token in present)
-    rare = [token for token, n in zip(present, totals, strict=True) if n <= MAX_KEYWORD_MATCHES]
-    if not present:
-        return ""
-    if not rare:
-        return f"{_IN_TEXT} ({_joined(present, 'AND')})"
-    # Common words find nothing by themselves, but count where a rarer one is.
-    also = "" if len(rare) == len(present) else f" AND ({_joined(present, 'OR')})"
-    return f"{_IN_TEXT} (({_joined(rare, 'OR')}){also})"
-
-
-def _joined(tokens: Sequence[str], operator: str) -> str:
-    return f" {operator} ".join(f'"{token}"' for token in tokens)
-
-
 def fts_match(words: str, *, every: bool = True) -> str:
     """An FTS5 expression for words as people type them; "" if there is nothing to look for.
 
     Every token is quoted, so that no operator, column name or odd character of theirs is one of FTS5's;
     the last one may be the beginning of a word.
     """
-    tokens = _TOKEN.findall(words.replace("\0", " "))[:MAX_TOKENS]
-    return _joined(tokens, "AND" if every else "OR") + "*" if tokens else ""
+    tokens = texts.words_of(words)
+    return texts.joined(tokens, "AND" if every else "OR") + "*" if tokens else ""

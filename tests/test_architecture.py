@@ -15,17 +15,17 @@ LAYERS = (
     "errors intervals patience",
     "files cache endpoint rows topk",
     "corpus embed filters index sae sparse steer recipe ranks checkpoint",
-    "codes foreign metrics powerlaw ranking refine sources variants",
+    "codes foreign metrics powerlaw ranking refine sources texts variants",
     "contrast explain features feedback splitting sums train",
     "labels lenses",
     "families categories dictionaries",
     "artifact",
     "explorer fit shards",
-    "grid",
+    "collection grid",
     "claims",
     "evaluation",
-    "report",
-    "build relabel",
+    "report stages",
+    "build relabel update",
     "__init__",  # the door: names for the outside
 )
 RANK = {room: rank for rank, line in enumerate(LAYERS) for room in line.split()}

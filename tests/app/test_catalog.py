@@ -26,6 +26,7 @@ from app.catalog import (
     write_catalogue,
 )
 from app.query import FeatureQuery
+from sae_core import texts
 from sae_core.corpus import Document
 from sae_core.errors import ArtifactError
 from sae_core.labels import Label
@@ -115,8 +116,8 @@ def test_keywords_are_found_by_their_rarer_words_and_the_title_counts_most(libra
 def test_many_matches_are_bounded_and_need_all_words(
     library: Catalog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(catalog, "TOO_COMMON", 1.0)
-    monkeypatch.setattr(catalog, "MAX_KEYWORD_MATCHES", 30)
+    monkeypatch.setattr(texts, "TOO_COMMON", 1.0)
+    monkeypatch.setattr(texts, "MAX_KEYWORD_MATCHES", 30)
     both = library.keyword_hits("common rare")
     assert sorted(both.tolist()) == list(range(0, 400, 30))
     assert len(library.keyword_hits("common")) == 30
