@@ -40,7 +40,6 @@ from numpy.typing import NDArray
 
 from app.catalog import write_catalogue
 from sae_core import artifact
-from sae_core.build import save_metadata
 from sae_core.checkpoint import read_log
 from sae_core.codes import encode_codes
 from sae_core.corpus import Document
@@ -52,6 +51,7 @@ from sae_core.index import VectorIndex
 from sae_core.labels import Label
 from sae_core.recipe import TrainConfig
 from sae_core.sae import SAE
+from sae_core.stages import save_metadata
 from sae_core.train import train
 
 WIDTH, N_LATENTS, K = 384, 1024, 32

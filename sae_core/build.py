@@ -6,51 +6,50 @@ when the same command is given again. What was served before stays until the new
 
 from __future__ import annotations
 
-import hashlib
 import shutil
-import time
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from sae_core import artifact, metrics, splitting
+from sae_core import artifact, metrics
 from sae_core.checkpoint import read_log
-from sae_core.codes import encode_codes, pointers
+from sae_core.codes import encode_codes
 from sae_core.corpus import write_rejected
 from sae_core.embed import Embedder, KeptEmbedder, embed_corpus, identity, is_remote, load_embedder
 from sae_core.endpoint import Endpoint
-from sae_core.errors import EmbeddingError, TrainingError
+from sae_core.errors import TrainingError
 from sae_core.explorer import FeatureSet
-from sae_core.families import by_chance, coactivate, default_config, grow
-from sae_core.features import describe
 from sae_core.files import explain_write_errors, write_atomic
 from sae_core.fit import SECOND_SEED, run_scores, run_stage, split, versions
 from sae_core.foreign import load_sae
-from sae_core.index import VectorIndex
 from sae_core.labels.families import label_families
 from sae_core.labels.phrases import Labeller
 from sae_core.labels.predictors import embed_labels
 from sae_core.recipe import TrainConfig
 from sae_core.report import report_text
-from sae_core.rows import AS_IT_IS, Reading, load_embeddings
+from sae_core.rows import AS_IT_IS, Reading
+from sae_core.stages import (
+    MIN_DOCUMENTS,
+    TimedConsole,
+    check_encoder,
+    describe_codes,
+    hash_of,
+    match_saes,
+    read_vectors,
+    write_documents,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-    from contextlib import AbstractContextManager
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
 
     from sae_core.corpus import Corpus, Document
-    from sae_core.fit import Console, Report
+    from sae_core.fit import Console
     from sae_core.sae import SAE
     from sae_core.train import Run
-
-MIN_DOCUMENTS = 40
-N_COMPARED = 7  # texts embedded again to see whether a file of embeddings is the encoder's
-SAME_SPACE = 0.9  # cosine; other preparation of the same text stays above it, another model far below
 
 
 @dataclass(frozen=True)
@@ -112,12 +111,13 @@ class _Run(NamedTuple):
 
 class _Build:
     def __init__(self, corpus: Corpus, config: BuildConfig, home: Path, console: Console) -> None:
-        self.corpus, self.config, self.home, self.console = corpus, config, home, console
+        self.corpus, self.config, self.home = corpus, config, home
         self.collection = home / "collections" / config.name
         self.work = home / "work" / config.name
         self.fingerprint = corpus.fingerprint()
         n = len(corpus.documents)
         self.summary = Summary(self.collection, n, corpus.counts(), corpus.repaired)
+        self.console = TimedConsole(console, self.summary.seconds)
         if n < MIN_DOCUMENTS:
             what = f"{n} usable documents are too few to learn features from."
             raise TrainingError(
@@ -132,7 +132,7 @@ class _Build:
         given = [load_sae(path) for path in self.config.saes]
         embedder = self._load_embedder()
         x_MD = self._embed(embedder)
-        self.data_hash = _hash(x_MD)
+        self.data_hash = hash_of(x_MD)
         rows = split(len(x_MD), self.config.seed)
         if given:
             trained = self._take(given, x_MD.shape[1])
@@ -141,9 +141,13 @@ class _Build:
         manifest: dict[str, Any] = {}
         with artifact.draft(self.collection, manifest) as folder:
             for_labels = self._for_labels(embedder)
-            spaces = self._match([self._describe(x_MD, rows, for_labels, run) for run in trained])
-            with self._stage("Writing") as report:
-                self._write(folder, x_MD, spaces)
+            described = [self._describe(x_MD, rows, for_labels, run) for run in trained]
+            spaces = match_saes(described, self.console)
+            with self.console.stage("Writing") as report:
+                write_documents(folder, x_MD, self.corpus.documents)
+                write_rejected(self.corpus, folder / "rejected.jsonl")
+                for space in spaces:
+                    space.save(folder / "saes" / space.name)
                 write_catalogue(folder / "catalogue.sqlite", self.corpus.documents, spaces)
                 report(1, 1)
             self.summary.saes = [space.describe() for space in spaces]
@@ -153,13 +157,10 @@ class _Build:
         shutil.rmtree(self.work, ignore_errors=True)
         return self.summary
 
-    def _stage(self, name: str) -> AbstractContextManager[Report]:
-        return _timed(self.console.stage(name), self.summary.seconds, name)
-
     def _load_embedder(self) -> Embedder | None:
         if self.config.embedder is None:
             return None
-        with self._stage("Loading the encoder"):
+        with self.console.stage("Loading the encoder"):
             config = self.config
             return load_embedder(
                 self.config.embedder,
@@ -178,40 +179,23 @@ class _Build:
     def _embed(self, embedder: Embedder | None) -> NDArray[np.float32]:
         documents = self.corpus.documents
         if self.config.embeddings is not None:
-            with self._stage("Reading embeddings"):
-                x_MD = self._precomputed(self.config.embeddings)
+            with self.console.stage("Reading embeddings"):
+                x_MD = read_vectors(
+                    self.config.embeddings,
+                    self.corpus,
+                    self.config.reading,
+                    is_limited=self.config.is_limited,
+                )
             if embedder is not None:
-                self._check_encoder(embedder, x_MD)
+                check_encoder(embedder, documents, x_MD)
             return x_MD
         if embedder is None:
             what = "There is neither an encoder nor a file of embeddings."
             raise TrainingError(what, remedy="Give --embeddings FILE, or leave out --embedder none.")
-        with self._stage("Embedding") as report:
+        with self.console.stage("Embedding") as report:
             return embed_corpus(
                 [document.text for document in documents], embedder, self.home / "cache", report
             )
-
-    def _check_encoder(self, embedder: Embedder, x_MD: NDArray[np.float32]) -> None:
-        """Queries must lie in the space of the documents: embed a few again and compare."""
-        remedy = "Name the encoder that made them with --embedder, or none, and keep the order of the rows."
-        if embedder.width != x_MD.shape[1]:
-            what = f"The embeddings are {x_MD.shape[1]} wide, {embedder.name} makes {embedder.width}."
-            raise EmbeddingError(what, remedy=remedy)
-        rows = np.linspace(0, len(x_MD) - 1, N_COMPARED).astype(int)
-        again_BD = embedder.embed([self.corpus.documents[row].text for row in rows])
-        cosine = float(np.median((again_BD * x_MD[rows]).sum(axis=1)))
-        if cosine < SAME_SPACE:
-            what = f"The embeddings are not those of {embedder.name}: cosine {cosine:.2f} on a few texts."
-            raise EmbeddingError(what, remedy=remedy)
-
-    def _precomputed(self, path: Path) -> NDArray[np.float32]:
-        """The rows of the file that became documents; with a limit the file may go on behind them."""
-        n_rows = self.corpus.n_rows
-        x_MD = load_embeddings(path, None if self.config.is_limited else n_rows, self.config.reading)
-        if len(x_MD) < n_rows:
-            what = f"{path} has {len(x_MD)} rows, but {n_rows} rows of the corpus were read."
-            raise EmbeddingError(what, remedy="Give one row for each row of the corpus, in its order.")
-        return x_MD[self.corpus.rows]
 
     def _take(self, given: list[tuple[SAE, dict[str, Any]]], width: int) -> list[_Run]:
         """SAEs that were made elsewhere, in the place of training; the same one given twice is one."""
@@ -260,7 +244,7 @@ class _Build:
         folder: Path,
     ) -> tuple[Run, SAE]:
         return run_stage(
-            self._stage(f"Training k={config.k} n={config.n_latents}"),
+            self.console.stage(f"Training k={config.k} n={config.n_latents}"),
             (x_MD[rows[0]], x_MD[rows[1]]),
             config,
             folder,
@@ -275,28 +259,19 @@ class _Build:
         embedder: Embedder | None,
         run: _Run,
     ) -> FeatureSet:
-        sae = run.sae
-        with self._stage("Encoding") as report:
+        sae, seed = run.sae, self.config.seed
+        with self.console.stage("Encoding") as report:
             codes = encode_codes(sae, x_MD, report)
-        with self._stage("Features") as report:
-            table = describe(sae, codes, x_MD, report)
-        with self._stage("Families") as report:
-            coactivation = coactivate(codes, report)
-            levels_N = sae.levels_N()
-            config = default_config(levels_N)
-            chance = by_chance(codes, config, levels_N, self.config.seed)
-            forest = replace(grow(coactivation, config, levels_N), chance=chance)
-        with self._stage("Labels") as report:
-            labeller = Labeller(
-                self.corpus.documents, codes, table, sae, x_MD, embedder, self.config.seed, report
-            )
+        table, coactivation, forest = describe_codes(sae, codes, x_MD, seed, self.console)
+        with self.console.stage("Labels") as report:
+            labeller = Labeller(self.corpus.documents, codes, table, sae, x_MD, embedder, seed, report)
             labels = labeller.features()
             named = label_families(labeller, [family.members for family in forest.families], labels)
             families = [
                 replace(family, label=label) for family, label in zip(forest.families, named, strict=True)
             ]
             forest = replace(forest, families=families)
-        with self._stage("Scorecard"):
+        with self.console.stage("Scorecard"):
             scores = metrics.scorecard(sae, x_MD[rows[0]], x_MD[rows[1]], codes.counts(), len(x_MD))
             scores |= run.scores
             if run.other is not None:
@@ -309,29 +284,6 @@ class _Build:
             name, sae, codes, table, labels, coactivation, forest, scores, run.config, run.history,
             label_vectors_ND=vectors_ND,
         )  # fmt: skip
-
-    def _match(self, spaces: list[FeatureSet]) -> list[FeatureSet]:
-        """What each SAE has of each other one, where there are several."""
-        if len(spaces) == 1:
-            return spaces
-        found: list[FeatureSet] = []
-        with self._stage("Matching SAEs") as report:
-            for space in spaces:
-                others = {other.name: other for other in spaces if other is not space}
-                matches = {name: splitting.match(space, other) for name, other in others.items()}
-                shares = {
-                    name: splitting.compare(space, others[name], match) for name, match in matches.items()
-                }
-                found.append(replace(space, matches=matches, metrics={**space.metrics, "splitting": shares}))
-                report(len(found), len(spaces))
-        return found
-
-    def _write(self, folder: Path, x_MD: NDArray[np.float32], spaces: list[FeatureSet]) -> None:
-        VectorIndex.build(x_MD).save(folder / "index.faiss")
-        save_metadata(folder / "metadata", self.corpus.documents)
-        write_rejected(self.corpus, folder / "rejected.jsonl")
-        for space in spaces:
-            space.save(folder / "saes" / space.name)
 
     def _manifest(self, embedder: Embedder | None, width: int) -> dict[str, Any]:
         encoder: dict[str, Any] = {"spec": self.config.embedder if embedder else None}
@@ -356,40 +308,3 @@ class _Build:
             "seconds": {name: round(value, 2) for name, value in self.summary.seconds.items()},
             "versions": versions(),
         }
-
-
-def save_metadata(folder: Path, documents: Sequence[Document]) -> None:
-    """Write by what documents can be filtered.
-
-    Years (0 unknown), venues (-1 none), citations (-1 unknown), and the categories of each document one
-    after the other, `category_ptr` saying where they begin.
-    """
-    venues = sorted({document.venue for document in documents if document.venue})
-    venue_codes = {venue: code for code, venue in enumerate(venues)}
-    lists = [tuple(dict.fromkeys(document.categories.split())) for document in documents]
-    categories = sorted({category for some in lists for category in some})
-    category_codes = {category: code for code, category in enumerate(categories)}
-    cited = [-1 if document.citations is None else document.citations for document in documents]
-    arrays: dict[str, NDArray[Any]] = {
-        "years": np.array([document.year or 0 for document in documents], dtype=np.int16),
-        "venue_codes": np.array([venue_codes.get(d.venue, -1) for d in documents], dtype=np.int32),
-        "citations": np.array(cited, dtype=np.int64),
-        "category_ptr": pointers(np.array([len(some) for some in lists], dtype=np.int64)),
-        "category_codes": np.array([category_codes[name] for some in lists for name in some], dtype=np.int32),
-    }
-    artifact.save_arrays(folder, arrays)
-    artifact.save_json(folder / "venues.json", venues)
-    artifact.save_json(folder / "categories.json", categories)
-
-
-def _hash(x_MD: NDArray[np.float32]) -> str:
-    """What a checkpoint was trained on: the numbers themselves, as the same texts may be embedded anew."""
-    return hashlib.sha256(np.ascontiguousarray(x_MD).data).hexdigest()
-
-
-@contextmanager
-def _timed(stage: AbstractContextManager[Report], seconds: dict[str, float], name: str) -> Iterator[Report]:
-    began = time.monotonic()
-    with stage as report:
-        yield report
-    seconds[name] = seconds.get(name, 0.0) + time.monotonic() - began

@@ -112,7 +112,7 @@ def test_other_embeddings_of_the_same_texts_are_trained_on_anew(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:  # after the last checkpoint of training
-        patch.setattr("sae_core.build.describe", interrupt)
+        patch.setattr("sae_core.stages.describe", interrupt)
         with pytest.raises(KeyboardInterrupt):
             run(tmp_path, corpus, embeddings=path, **sizes)
     other = tmp_path / "other.npy"
