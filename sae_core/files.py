@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import glob
 import hashlib
 import json
 import os
+import shutil
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -54,6 +56,63 @@ def drafted(path: Path) -> Iterator[Path]:
     finally:
         draft.unlink(missing_ok=True)
     sync_folder(path.parent)
+
+
+@contextmanager
+def drafted_folder(path: Path) -> Iterator[Path]:
+    """A folder beside `path` to be filled; on a clean exit it is flushed to disk and takes its place.
+
+    A folder that is there is moved aside first and removed last. What a process left that was killed is
+    tidied up by the next one.
+    """
+    path = path.resolve()
+    _tidy_up(path)
+    draft, former = (path.with_name(f".{path.name}.{os.getpid()}.{end}") for end in ("draft", "former"))
+    try:
+        draft.mkdir(parents=True)
+        yield draft
+        _sync_tree(draft)
+        if path.exists():
+            path.rename(former)
+        draft.rename(path)
+        sync_folder(path.parent)
+    finally:
+        if former.exists() and not path.exists():
+            former.rename(path)
+        for left in (draft, former):
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def _tidy_up(path: Path) -> None:
+    """Remove what was left beside `path`; where that is all there is, a former folder comes back."""
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*"):
+        pid, end = left.name.split(".")[-2:]
+        if end not in {"draft", "former"} or not pid.isdigit() or _is_alive(int(pid)):
+            continue
+        if end == "former" and not path.exists():
+            left.rename(path)
+        else:
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # somebody else's
+        return True
+    return True
+
+
+def _sync_tree(folder: Path) -> None:
+    for path in folder.rglob("*"):
+        if path.is_dir():
+            sync_folder(path)
+        else:
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+    sync_folder(folder)
 
 
 def kept(path: Path, key: str, make: Callable[[], Any]) -> Any:

@@ -8,8 +8,6 @@ checked before the first byte is written.
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sae_core.errors import ArtifactError, ConversionError
-from sae_core.files import explain_write_errors, sha256_of, sync_folder, write_atomic
+from sae_core.files import drafted_folder, explain_write_errors, sha256_of, write_atomic
 from sae_core.foreign import readers
 from sae_core.foreign.files import REMEDY, opened
 from sae_core.foreign.pickled import read_pickled
@@ -191,14 +189,6 @@ def _record(source: Source, sae: SAE, remarks: list[str]) -> bytes:
 
 def _publish(out: Path, files: dict[str, bytes]) -> None:
     """Write the files into a draft beside `out`, which then takes its name."""
-    out = out.resolve()
-    draft = out.with_name(f".{out.name}.{os.getpid()}.draft")
-    with explain_write_errors(out):
-        try:
-            draft.mkdir(parents=True)
-            for name, content in files.items():
-                write_atomic(draft / name, content)
-            draft.rename(out)
-        finally:
-            shutil.rmtree(draft, ignore_errors=True)
-        sync_folder(out.parent)
+    with explain_write_errors(out), drafted_folder(out) as draft:
+        for name, content in files.items():
+            write_atomic(draft / name, content)
