@@ -23,6 +23,7 @@ from app.catalog import FILE_NAME, Catalog
 from app.forest import ServedForest
 from app.labels import UNLABELLED, label_view, mention
 from app.query import DECIMALS, MAX_PAGE, MAX_Q, BadParameter, Parameters, as_strength, integer
+from app.settings import Settings
 from app.views.common import (
     DocumentCard,
     DocumentLink,
@@ -450,6 +451,12 @@ def open_collection(explorer: Explorer) -> ServedCollection:
 def get_library(request: Request) -> Library:
     library: Library = request.app.state.library
     return library
+
+
+def origin(request: Request) -> str:
+    """Scheme and host of addresses that leave this site; the host of a request was checked by then."""
+    settings: Settings = request.app.state.settings
+    return settings.public_url or str(request.base_url).rstrip("/")
 
 
 def get_collection(request: Request) -> ServedCollection:

@@ -57,6 +57,7 @@ def create_app(settings: Settings | None = None, explorers: Mapping[str, Explore
             library.close()
 
     app = FastAPI(title="Saefari", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
+    app.state.settings = settings
     app.add_middleware(
         SearchSlots, slots=settings.search_slots, queue=settings.search_queue, is_search=search.is_search
     )

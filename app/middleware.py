@@ -10,6 +10,7 @@ import logging
 import secrets
 from collections.abc import Callable
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import anyio
 from fastapi import Request
@@ -121,7 +122,8 @@ class Limits:
     def __init__(self, app: ASGIApp, *, settings: Settings) -> None:
         self.app = app
         self.settings = settings
-        self.hosts = frozenset(host.lower() for host in (*settings.allowed_hosts, settings.host))
+        own = urlsplit(settings.public_url).hostname or settings.host
+        self.hosts = frozenset(host.lower() for host in (*settings.allowed_hosts, settings.host, own))
         self.suffixes = tuple(host[1:] for host in self.hosts if host.startswith("*."))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

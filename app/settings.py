@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,6 +13,11 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 if TYPE_CHECKING:
     from sae_core.endpoint import Endpoint
+
+
+_HOST = r"(?:[a-z0-9_-]+(?:\.[a-z0-9_-]+)*\.?|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?"
+_ORIGIN = re.compile(rf"https?://{_HOST}", re.IGNORECASE)
+_ORIGINS = re.compile(rf"https?://(?:\*\.)?{_HOST}", re.IGNORECASE)
 
 
 class Settings(BaseSettings):
@@ -43,6 +49,16 @@ class Settings(BaseSettings):
         le=100_000,
         description="How many searches may wait for a slot before others are turned away.",
     )
+    public_url: str = Field(
+        default="",
+        description="The address under which the world sees this server, as https://explorer.example.org: for "
+        "feeds, previews and embedding. Without it they say what the browser asked for.",
+    )
+    embed_on: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        description="The sites that may show features in frames, separated by commas: https://example.org, "
+        "https://*.example.org, or * for all. Without it none may.",
+    )
     max_target_bytes: int = Field(
         default=64 * 1024, ge=1_024, description="The longest address that is answered, in bytes."
     )
@@ -72,7 +88,25 @@ class Settings(BaseSettings):
         default=False, description="Read templates again when they change; for people who work on them."
     )
 
-    @field_validator("allowed_hosts", mode="before")
+    @field_validator("public_url")
+    @classmethod
+    def _is_origin(cls, value: str) -> str:
+        value = value.strip().rstrip("/")
+        if value and not _ORIGIN.fullmatch(value):
+            raise ValueError("it must be an address without a path, as https://explorer.example.org")
+        return value.lower()
+
+    @field_validator("embed_on")
+    @classmethod
+    def _are_origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        # They go into a header, so nothing may stand beside them.
+        origins = tuple(each.rstrip("/").lower() for each in value)
+        for each in origins:
+            if each != "*" and not _ORIGINS.fullmatch(each):
+                raise ValueError(f"{each} is no site: write it as https://example.org, or * for all")
+        return origins
+
+    @field_validator("allowed_hosts", "embed_on", mode="before")
     @classmethod
     def _split_at_commas(cls, value: Any) -> Any:
         if not isinstance(value, str):
