@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -53,9 +54,12 @@ log = logging.getLogger("saefari")
 DEAD = "never fires"
 OWN_EMBEDDINGS = "embeddings made elsewhere"
 N_CHIPS = 4
+FILE_BATCH = 500  # documents of a file that are read at once
+MAX_GROWN = 16
 MAX_EXPLAINED = 8192  # documents of which it is kept how far their features explain them
 N_EXAMPLES = 6
 N_VENUES = 12
+LIBRARY = "saefari.library"  # in the scope of a request
 STRONG = QUANTILES.index(0.95)
 MAX_LENS_MATCHES = 256  # lenses of other SAEs
 MAX_SHARES = 100_000  # members of families
@@ -98,6 +102,7 @@ class ServedSAE:
         self.forest = ServedForest(self, feature_set.forest)
         self.algorithms = _algorithms(feature_set)
         self.n_dead = self.fires.count(0)
+        self.grown: Cache[ServedForest] = Cache(MAX_GROWN, lambda _: 1)  # under other configurations
         self._explained: Cache[float] = Cache(MAX_EXPLAINED, lambda _: 1)
         self.summary = self._summary()
         self.lens_matches: Cache[dict[int, Match]] = Cache(MAX_LENS_MATCHES, lambda _: 1)
@@ -394,29 +399,59 @@ def shorten(text: str, length: int = 80) -> str:
 # --- all of them ----------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class Unreadable:
+    """A generation that cannot be served."""
+
+    name: str  # of its collection
+    generation: str
+    problem: str
+
+
 class Library:
-    """The collections that are served, and what was wrong with those that are not."""
+    """The collections that are served, and what was wrong with generations that are not."""
 
     def __init__(
-        self, collections: Sequence[ServedCollection], problems: Sequence[tuple[str, str]] = ()
+        self, collections: Sequence[ServedCollection], unreadable: Sequence[Unreadable] = ()
     ) -> None:
         self.collections = {each.name: each for each in collections}
-        self.problems = list(problems)
+        self.unreadable = {each.name: each for each in unreadable}
+
+    @property
+    def problems(self) -> list[tuple[str, str]]:
+        """Names of collections, and what is wrong with them."""
+        return [(each.name, each.problem) for each in self.unreadable.values()]
 
     @classmethod
     def load(cls, home: Path) -> Library:
-        """Every collection below `home`. One that cannot be loaded is named in `problems` and in the log."""
-        collections, problems = [], []
+        """Every collection below `home`. One that cannot be loaded is named as unreadable, and in the log."""
+        return cls([]).renewed(home)
+
+    def renewed(self, home: Path) -> Library:
+        """A library with what was published and taken away since; this one if that is nothing.
+
+        A collection whose new generation cannot be read stays as it is. What was unreadable is left alone.
+        """
+        collections: list[ServedCollection] = []
+        unreadable: list[Unreadable] = []
         for path in artifact.collections(home):
-            try:
-                collections.append(open_collection(Explorer.load(path)))
-            except SaefariError as error:
-                log.error("The collection %s is not served: %s", path.name, error)  # noqa: TRY400 (a sentence)
-                problems.append((path.name, str(error)))
-            except Exception:
-                log.exception("The collection %s is not served", path.name)
-                problems.append((path.name, "It could not be loaded; the server's log has the details."))
-        return cls(collections, problems)
+            generation = artifact.served(path) or ""
+            served, known = self.collections.get(path.name), self.unreadable.get(path.name)
+            if served is not None and served.explorer.generation == generation:
+                collections.append(served)
+                continue
+            if known is None or known.generation != generation:
+                opened = _open(path, generation)
+                if isinstance(opened, ServedCollection):
+                    collections.append(opened)
+                    continue
+                known = opened
+            unreadable.append(known)
+            if served is not None:
+                collections.append(served)
+        new = Library(collections, unreadable)
+        is_same = new.collections == self.collections and new.unreadable == self.unreadable
+        return self if is_same and self.collections else new
 
     @classmethod
     def of(cls, explorers: Mapping[str, Explorer]) -> Library:
@@ -425,9 +460,11 @@ class Library:
     def collection(self, name: str) -> ServedCollection:
         found = self.collections.get(name)
         if found is None:
-            problem = dict(self.problems).get(name)
+            problem = self.unreadable.get(name)
             what = (
-                f'There is no collection "{shorten(name)}" here.' if problem is None else f"{name}: {problem}"
+                f'There is no collection "{shorten(name)}" here.'
+                if problem is None
+                else f"{name}: {problem.problem}"
             )
             raise PageNotFound(
                 what,
@@ -441,6 +478,18 @@ class Library:
             collection.catalog.close()
 
 
+def _open(path: Path, generation: str) -> ServedCollection | Unreadable:
+    try:
+        return open_collection(Explorer.load(path))
+    except SaefariError as error:
+        log.error("The collection %s cannot be read: %s", path.name, error)  # noqa: TRY400 (a sentence)
+        return Unreadable(path.name, generation, str(error))
+    except Exception:
+        log.exception("The collection %s cannot be read", path.name)
+        problem = "It could not be loaded; the server's log has the details."
+        return Unreadable(path.name, generation, problem)
+
+
 def open_collection(explorer: Explorer) -> ServedCollection:
     return ServedCollection(explorer, Catalog(explorer.path / FILE_NAME))
 
@@ -449,7 +498,10 @@ def open_collection(explorer: Explorer) -> ServedCollection:
 
 
 def get_library(request: Request) -> Library:
-    library: Library = request.app.state.library
+    """The same library for the whole of a request, whatever is published meanwhile."""
+    library: Library | None = request.scope.get(LIBRARY)
+    if library is None:
+        library = request.scope[LIBRARY] = request.app.state.shelf.library
     return library
 
 
@@ -493,7 +545,8 @@ def wanted_block(request: Request) -> str | None:
 def add_page(router: APIRouter, path: str, route: Callable[[Request], Any]) -> None:
     """Serve `route` at `path`, and as JSON at its twin. The twin first: `{x}` matches `x.json` too.
 
-    A plain route: pages parse their address themselves, and FastAPI's dependencies would cost each request.
+    The twins first: `{x}` matches `x.json` too. Plain routes: pages parse their address themselves, and
+    FastAPI's dependencies would cost each request.
     """
     for address in (urls.json(path), path):
         router.add_route(address, route, methods=["GET", "HEAD"])

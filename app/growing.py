@@ -27,10 +27,9 @@ from sae_core.families import FamilyConfig, is_quick
 
 PATIENCE = 1.5  # seconds that a request waits
 MAX_UNFINISHED = 8
-MAX_KEPT = 16
 SECONDS_UNTIL_RETRY = "2"
 
-Key = tuple[str, str, FamilyConfig]
+Key = tuple[ServedSAE, FamilyConfig]  # that very SAE: of another generation it has other documents
 
 
 class TooManyJobs(SaefariError):
@@ -63,15 +62,15 @@ class Grower:
     def __init__(self, *, patience: float = PATIENCE) -> None:
         self.patience = patience
         self._pool = ThreadPoolExecutor(1, "families")
-        self._jobs: dict[Key, _Job] = {}  # in the order in which they were last asked for
+        self._jobs: dict[Key, _Job] = {}  # that have not ended
 
     async def forest(self, sae: ServedSAE, config: FamilyConfig) -> ServedForest | Growing:
         """The families of `sae` under `config`, or how long they have been waited for."""
         if config == sae.forest.config:
             return sae.forest
-        key = (sae.collection, sae.name, config)
-        job = self._jobs.pop(key, None) or self._begin(sae, config)
-        self._jobs[key] = job
+        if (known := sae.grown.get(config)) is not None:
+            return known
+        job = self._jobs.get((sae, config)) or self._begin(sae, config)
         if not job.forest.done():
             finished = asyncio.Event()
             loop = asyncio.get_running_loop()
@@ -79,20 +78,22 @@ class Grower:
             with suppress(TimeoutError):
                 await asyncio.wait_for(finished.wait(), self.patience)
         if not job.forest.done():
-            unfinished = [other for other in self._jobs.values() if not other.forest.done()]
-            return Growing(time.monotonic() - job.began, sum(other.began < job.began for other in unfinished))
-        if job.forest.exception() is not None:
-            self._jobs.pop(key, None)
+            n_ahead = sum(other.began < job.began for other in self._jobs.values())
+            return Growing(time.monotonic() - job.began, n_ahead)
         return job.forest.result()
 
     def _begin(self, sae: ServedSAE, config: FamilyConfig) -> _Job:
-        finished = [key for key, job in self._jobs.items() if job.forest.done()]
-        if len(self._jobs) - len(finished) >= MAX_UNFINISHED:
+        if len(self._jobs) >= MAX_UNFINISHED:
             raise TooManyJobs
-        for key in finished[: max(0, len(finished) - MAX_KEPT + 1)]:
-            del self._jobs[key]
-        forest = self._pool.submit(lambda: ServedForest(sae, sae.set.grow(config)))
-        return _Job(time.monotonic(), forest)
+
+        def grow() -> ServedForest:
+            forest = ServedForest(sae, sae.set.grow(config))
+            sae.grown.put(config, forest)
+            return forest
+
+        job = self._jobs[sae, config] = _Job(time.monotonic(), self._pool.submit(grow))
+        job.forest.add_done_callback(lambda _: self._jobs.pop((sae, config), None))
+        return job
 
     def close(self) -> None:
         """Forget what has not begun."""

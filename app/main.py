@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import gc
+import asyncio
 import logging
 import threading
 from collections.abc import AsyncIterator, Mapping
@@ -22,8 +22,8 @@ from app.growing import Grower, TooManyJobs
 from app.middleware import LastResort, Limits, SearchSlots, SecurityHeaders, error_response
 from app.query import BadParameter
 from app.settings import Settings, asset_folder
+from app.shelf import Shelf
 from app.views.common import ErrorView, Option
-from sae_core.embed import is_remote
 from sae_core.errors import EmbedderNotReady, NotFoundError, SaefariError
 from sae_core.explorer import Explorer
 from sae_core.lenses import BadLens
@@ -43,18 +43,18 @@ def create_app(settings: Settings | None = None, explorers: Mapping[str, Explore
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        library = Library.load(settings.home) if explorers is None else Library.of(explorers)
-        if explorers is None:
-            gc.freeze()  # what was loaded stays: looking through it for garbage would hold up everybody
-        app.state.library, app.state.grower = library, Grower()
-        threading.Thread(target=_warm_up, args=(library, settings), name="warm-up", daemon=True).start()
+        app.state.shelf = shelf = Shelf(settings, None if explorers is None else Library.of(explorers))
+        app.state.grower = Grower()
+        threading.Thread(target=_warm_up, args=(shelf, settings), name="warm-up", daemon=True).start()
+        watching = asyncio.create_task(shelf.watch())
         try:
             # Products here are small and many: threads of one would wait for those of another.
             with threadpool_limits(1, user_api="blas"):
                 yield
         finally:
+            watching.cancel()
             app.state.grower.close()
-            library.close()
+            shelf.close()
 
     app = FastAPI(title="Saefari", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
     app.state.settings = settings
@@ -75,20 +75,10 @@ def create_app(settings: Settings | None = None, explorers: Mapping[str, Explore
     return app
 
 
-def _warm_up(library: Library, settings: Settings) -> None:
+def _warm_up(shelf: Shelf, settings: Settings) -> None:
     """What a first page would have to wait for: templates, then encoders. Pages need neither to be done."""
     pages.set_up(auto_reload=settings.reload_templates)
-    endpoint = settings.encoder_endpoint(timeout=settings.embed_seconds, limit=settings.embed_seconds)
-    explorers = [collection.explorer for collection in library.collections.values()]
-    # Those behind an endpoint come last: the others need not wait for one that does not answer.
-    for explorer in sorted(explorers, key=lambda explorer: is_remote(explorer.embedder_spec)):
-        if explorer.embedder_state != "loading":
-            continue
-        try:
-            explorer.load_encoder(endpoint=endpoint)
-        except Exception as error:
-            log.exception("The encoder of %s could not be loaded", explorer.name)
-            explorer.embedder_state, explorer.embedder_problem = "failed", f"{type(error).__name__}."
+    shelf.load_encoders()
 
 
 def live() -> Response:
@@ -97,11 +87,15 @@ def live() -> Response:
 
 
 def ready(request: Request) -> Response:
-    """The collections are loaded; how far their encoders are."""
+    """The collections are loaded; how far their encoders are, and what could not be read."""
     library = get_library(request)
     encoders = {name: collection.explorer.embedder_state for name, collection in library.collections.items()}
     is_ready = bool(encoders) or not library.problems
-    answer = {"ready": is_ready, "encoders": encoders, "not_served": [name for name, _ in library.problems]}
+    not_read = {
+        "not_served": [name for name in library.unreadable if name not in library.collections],
+        "not_renewed": [name for name in library.unreadable if name in library.collections],
+    }
+    answer = {"ready": is_ready, "encoders": encoders, **not_read}
     return JSONResponse(answer, 200 if is_ready else 503)
 
 

@@ -84,6 +84,12 @@ class Settings(BaseSettings):
     embed_seconds: float = Field(
         default=5.0, ge=0.1, le=60, description="How long a visitor's query may wait for that endpoint."
     )
+    renew_seconds: float = Field(
+        default=5.0,
+        ge=0,
+        le=86_400,
+        description="How often the server looks for what was published since; 0: only when it gets SIGHUP.",
+    )
     reload_templates: bool = Field(
         default=False, description="Read templates again when they change; for people who work on them."
     )

@@ -85,8 +85,8 @@ def revise(collection: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
     that was not written is linked (copied where the file system has no links) and keeps the checksum that
     it had, so that damage stays damage; then the draft is served. Needs the collection's lock.
     """
-    served = current(collection)
-    manifest = load_manifest(served)
+    before = current(collection)
+    manifest = load_manifest(before)
     files = manifest.pop("files")
     del manifest["generation"]
     with _drafted(collection) as folder:
@@ -95,14 +95,14 @@ def revise(collection: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
         yield folder, manifest
         carried = {name: entry for name, entry in files.items() if not (folder / name).exists()}
         for name in carried:
-            _link(served / name, folder / name)
+            _link(before / name, folder / name)
         _publish(collection, folder, {**manifest, "revised": datetime.now(UTC).isoformat()}, carried)
 
 
 def current(collection: Path) -> Path:
     """The folder of the served generation."""
     pointer = collection / "CURRENT"
-    name = _served(collection)
+    name = served(collection)
     if name is None:
         what = f"{collection} holds no finished collection."
         raise NotFoundError(what, remedy="Build one with `saefari build FILE` or `saefari demo`.")
@@ -110,6 +110,21 @@ def current(collection: Path) -> Path:
     if not folder.is_dir():
         raise ArtifactError(f"{pointer} names {folder.name}, which is missing.", remedy=REBUILD)
     return folder
+
+
+def generations(collection: Path) -> list[str]:
+    """The names of all generations that are there, oldest first."""
+    return sorted(path.parent.name for path in (collection / "generations").glob(f"[!.]*/{MANIFEST}"))
+
+
+def serve(collection: Path, generation: str) -> None:
+    """Serve one of the generations that are there, once its files are checked. Needs the lock."""
+    there = generations(collection)
+    if generation not in there:
+        what = f'{collection.name} has no generation "{generation}".'
+        raise NotFoundError(what, remedy=f"There are: {', '.join(there) or 'none'}.")
+    verify(collection / "generations" / generation)
+    write_atomic(collection / "CURRENT", generation.encode())
 
 
 def collections(home: Path) -> list[Path]:
@@ -233,13 +248,13 @@ def _publish(
     generation = f"{built:%Y%m%d-%H%M%S}-{_digest(content)}"
     folder.rename(folder.parent / generation)
     sync_folder(folder.parent)
-    before = _served(collection)
+    before = served(collection)
     write_atomic(collection / "CURRENT", generation.encode())
     _prune(folder.parent, {generation, before})
 
 
-def _served(collection: Path) -> str | None:
-    """What the pointer says; None if there is none."""
+def served(collection: Path) -> str | None:
+    """The name of the generation that is served; None if there is none."""
     try:
         return (collection / "CURRENT").read_text(encoding="utf-8", errors="replace").strip()
     except (FileNotFoundError, NotADirectoryError):

@@ -263,9 +263,9 @@ class Explorer:
 
     @classmethod
     def load(cls, collection: Path) -> Explorer:
-        """Verify and map the served generation of a collection's folder."""
+        """Verify and map the served generation of a collection's folder, which names it."""
         folder = artifact.current(Path(collection))
-        return cls(folder, artifact.verify(folder))
+        return cls(folder, {**artifact.verify(folder), "name": Path(collection).resolve().name})
 
     # --- the encoder --------------------------------------------------------------------------
 

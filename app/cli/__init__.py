@@ -1,7 +1,4 @@
-"""The command line.
-
-`saefari demo | fetch | build | train | convert | encode | merge | label | report | eval | serve | doctor`.
-"""
+"""The command line: `saefari` and its commands, which `saefari --help` lists."""
 
 from __future__ import annotations
 
@@ -34,7 +31,8 @@ app = typer.Typer(
 )
 for command in (
     serving.demo, building.build, training.train, training.convert, training.encode, training.merge,
-    labelling.label, serving.serve, measuring.report, serving.doctor,
+    labelling.label, serving.serve, serving.publish, serving.rollback,
+    measuring.report, serving.doctor,
 ):  # fmt: skip
     app.command()(command)
 app.add_typer(corpora.fetch, name="fetch")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from app.cli.common import integers, rounded, settings_of, warn_of_key
-from app.cli.options import EmbedBaseURL, Home, LLMBaseURL, LLMModel, Quiet
+from app.cli.options import EmbedBaseURL, Home, LLMBaseURL, LLMModel, NameOfCollection, Quiet
 from app.console import Console
 from app.settings import Settings
 from sae_core.errors import SaefariError
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def label(  # noqa: PLR0917 (one argument for each option)
-    collection: Annotated[str, typer.Argument(help="Name of a collection.")],
+    collection: NameOfCollection,
     sae: Annotated[str, typer.Option("--sae", help="Which of its SAEs; default: the first.")] = "",
     llm_base_url: LLMBaseURL = "",
     llm_model: LLMModel = "",

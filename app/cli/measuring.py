@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def report(  # noqa: PLR0917 (one argument for each option)
-    collection: Annotated[str, typer.Argument(help="Name of a collection.")],
+    collection: NameOfCollection,
     sae: Annotated[str, typer.Option("--sae", help="Which of its SAEs; default: the first.")] = "",
     grid: Annotated[
         Path | None,

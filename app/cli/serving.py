@@ -1,16 +1,17 @@
-"""`saefari demo | serve | doctor`: explorers and their files."""
+"""`saefari demo | serve | publish | rollback | doctor`: explorers and their files."""
 
 from __future__ import annotations
 
 import socket
 from pathlib import Path
+from typing import Annotated
 
 import typer
 
 from app.cli.building import build_collection, load_texts, print_summary
 from app.cli.common import settings_of, warn_of_key
 from app.cli.corpora import harvest_docstrings
-from app.cli.options import EmbedBaseURL, Home, Host, Port, Quiet
+from app.cli.options import EmbedBaseURL, Home, Host, NameOfCollection, Port, Quiet
 from app.console import Console
 from app.settings import Settings
 from sae_core.errors import ArtifactError, NotFoundError, SaefariError
@@ -63,6 +64,37 @@ def doctor(home: Home = None) -> None:
     if not sound:
         typer.echo("Rebuild what is damaged with `saefari build`, or restore it from a backup.")
         raise typer.Exit(1)
+
+
+def publish(
+    collection: NameOfCollection,
+    generation: Annotated[str, typer.Argument(help="As `saefari doctor` and /ready name it.")],
+    home: Home = None,
+) -> None:
+    """Serve this generation of a collection. A server that runs takes it up by itself."""
+    _serve_generation(settings_of(home).collections / collection, generation)
+
+
+def rollback(collection: NameOfCollection, home: Home = None) -> None:
+    """Serve the generation of a collection that came before the one that is served."""
+    from sae_core import artifact
+
+    folder = settings_of(home).collections / collection
+    served = artifact.current(folder).name
+    earlier = [name for name in artifact.generations(folder) if name < served]
+    if not earlier:
+        what = f"{collection} has no generation before {served}."
+        raise NotFoundError(what, remedy="Build it again from an earlier corpus.")
+    _serve_generation(folder, earlier[-1])
+
+
+def _serve_generation(folder: Path, generation: str) -> None:
+    from sae_core import artifact
+
+    artifact.current(folder)  # there is such a collection
+    with artifact.locked(folder):
+        artifact.serve(folder, generation)
+    typer.echo(f"{folder.name} is served from generation {generation}")
 
 
 def _is_sound(collection: Path) -> bool:

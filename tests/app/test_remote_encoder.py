@@ -286,6 +286,7 @@ def test_a_dead_endpoint_costs_one_wait_and_nothing_else_until_it_is_back(
             "ready": True,
             "encoders": {"papers": "failed"},
             "not_served": [],
+            "not_renewed": [],
         }
         n_calls = len(built.server.calls)
         page = client.get(url.removesuffix(".json"), params={"q": "asked again at once"})
@@ -297,7 +298,7 @@ def test_a_dead_endpoint_costs_one_wait_and_nothing_else_until_it_is_back(
         assert len(built.server.calls) == n_calls  # nobody else waited
         answering(embeddings)
         assert client.get(url, params={"q": truth.WORDS[11]}).status_code == 503  # it is left in peace
-        client.app.state.library.collections["papers"].explorer._asks_again_at = 0.0  # type: ignore[attr-defined]
+        client.app.state.shelf.library.collections["papers"].explorer._asks_again_at = 0.0  # type: ignore[attr-defined]
         answer = client.get(url, params={"q": truth.WORDS[11]})
         assert answer.json()["results"]
         wait_for(client, "ready")
