@@ -303,13 +303,13 @@ class Catalog:
 
     # features
 
-    def features(self, query: FeatureQuery, size: int) -> Listing:
-        """The latents on this page of a feature list."""
+    def features(self, query: FeatureQuery, size: int, most: int | None = None) -> Listing:
+        """The latents on this page of a feature list with `size` on each, or `most` from its first on."""
         conditions = _feature_conditions(query)
         if conditions is None:
             return Listing([], 0)
         chosen = sa.select(_FEATURES.c.latent).where(*conditions)
-        page = chosen.order_by(*_ORDERS[query.sort]).limit(size).offset((query.page - 1) * size)
+        page = chosen.order_by(*_ORDERS[query.sort]).limit(most or size).offset((query.page - 1) * size)
         count = sa.select(sa.func.count()).select_from(_FEATURES).where(*conditions)
         with self._connection() as connection:
             latents = [int(latent) for latent in connection.execute(page).scalars()]

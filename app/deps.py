@@ -19,7 +19,7 @@ import numpy as np
 from fastapi import APIRouter, Request
 from numpy.typing import NDArray
 
-from app import urls
+from app import formats, urls
 from app.catalog import FILE_NAME, Catalog
 from app.forest import ServedForest
 from app.labels import UNLABELLED, label_view, mention
@@ -54,7 +54,6 @@ log = logging.getLogger("saefari")
 DEAD = "never fires"
 OWN_EMBEDDINGS = "embeddings made elsewhere"
 N_CHIPS = 4
-FILE_BATCH = 500  # documents of a file that are read at once
 MAX_GROWN = 16
 MAX_EXPLAINED = 8192  # documents of which it is kept how far their features explain them
 N_EXAMPLES = 6
@@ -281,6 +280,11 @@ class ServedCollection:
         )
 
     @property
+    def built(self) -> str:
+        """When it was built, ISO 8601."""
+        return str(self.explorer.manifest["built"])
+
+    @property
     def year_bounds(self) -> tuple[int, int] | None:
         return (self.years[0][0], self.years[-1][0]) if self.years else None
 
@@ -326,6 +330,45 @@ class ServedCollection:
             url = self.document_url(document.id, sae)
             cards.append(document_card(position, document, url, activation, share, tuple(chips)))
         return cards
+
+    def table(
+        self,
+        kind: formats.Kind,
+        title: str,
+        url: str,
+        batches: Iterator[Sequence[formats.Row]],
+        next_url: str | None = None,
+    ) -> formats.Table:
+        """A list for a file. `title` begins after the collection's name."""
+        title = f"{self.name} {title}"
+        return formats.Table(
+            kind, title, url, batches, collection=self.name, built=self.built, next_url=next_url
+        )
+
+    def documents(
+        self,
+        kind: formats.Kind,
+        title: str,
+        url: str,
+        batches: Iterator[Sequence[formats.DocumentRow]],
+        next_url: str | None = None,
+    ) -> formats.Documents:
+        """A list of documents for a file; `listed` makes its rows."""
+        title = f"{self.name} {title}"
+        return formats.Documents(
+            kind, title, url, batches, collection=self.name, built=self.built, next_url=next_url
+        )
+
+    def listed(
+        self, positions: Sequence[int], sae: ServedSAE | None, own: Callable[[int], formats.Row]
+    ) -> Iterator[list[formats.DocumentRow]]:
+        """Documents for a file, some hundred at a time; `own(at)` has what the list says of the at-th."""
+        for first in range(0, len(positions), formats.BATCH):
+            documents = self.catalog.documents(positions[first : first + formats.BATCH])
+            yield [
+                formats.DocumentRow(document, self.document_url(document.id, sae), own(first + at))
+                for at, document in enumerate(documents)
+            ]
 
     def cite(self, positions: Sequence[int]) -> list[DocumentLink]:
         """Documents as links; positions that the collection does not have are left out."""
@@ -537,19 +580,22 @@ def get_latent(request: Request, sae: ServedSAE) -> int:
 
 def wanted_block(request: Request) -> str | None:
     """The block that htmx will replace with the answer; None when the whole page is wanted."""
-    if request.scope["path"].endswith(".json") or request.headers.get("hx-request-type") != "partial":
+    if request.headers.get("hx-request-type") != "partial" or formats.page_format(request) != formats.HTML:
         return None
     return request.headers.get("hx-target", "").rpartition("#")[2] or None
 
 
-def add_page(router: APIRouter, path: str, route: Callable[[Request], Any]) -> None:
-    """Serve `route` at `path`, and as JSON at its twin. The twin first: `{x}` matches `x.json` too.
+def add_page(
+    router: APIRouter, path: str, route: Callable[[Request], Any], files: formats.Files | None = None
+) -> None:
+    """Serve `route` at `path` and as JSON at its twin, and at twins of other formats `files`.
 
     The twins first: `{x}` matches `x.json` too. Plain routes: pages parse their address themselves, and
     FastAPI's dependencies would cost each request.
     """
-    for address in (urls.json(path), path):
-        router.add_route(address, route, methods=["GET", "HEAD"])
+    endpoint = formats.answer(route, files, origin)
+    for address in (urls.twin(path, f"{{format:{formats.convertor(files)}}}"), path):
+        router.add_route(address, endpoint, methods=["GET", "HEAD"])
 
 
 def paging(number: int, size: int, total: int, url: Callable[[int], str]) -> Page:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 from fastapi import APIRouter, Request
@@ -10,6 +11,17 @@ from fastapi.responses import RedirectResponse, Response
 
 from app import urls
 from app.deps import PageNotFound, ServedCollection, ServedSAE, add_page, get_latent, get_sae, link, paging
+from app.formats import (
+    MAX_ROWS,
+    Documents,
+    Files,
+    Row,
+    Table,
+    batched,
+    in_format,
+    kinds,
+    next_page,
+)
 from app.labels import shortened, why
 from app.pages import page
 from app.query import SORTS, TABS, EvidenceQuery, FeatureQuery
@@ -83,6 +95,17 @@ def features(request: Request) -> Response:
     return page(request, "features", view)
 
 
+def feature_file(request: Request, name: str) -> Table:
+    """As many features as a file may have, from those of the page on."""
+    del name
+    collection, sae = get_sae(request)
+    query = FeatureQuery.parse(collection.name, sae.name, request.scope["query_string"])
+    listing = collection.catalog.features(query, LIST_SIZE, MAX_ROWS)
+    batches = ([kinds.feature_row(sae.row(latent)) for latent in some] for some in batched(listing.latents))
+    following = next_page(query.url, query.page, LIST_SIZE, MAX_ROWS, listing.total)
+    return collection.table(kinds.FEATURES, f"{sae.name} features", query.url(), batches, following)
+
+
 def _found(sae: ServedSAE, row: FeatureRow, words: str) -> FeatureRow:
     """The row, with the candidate by which it was found where its label does not have the words."""
     wanted = words.casefold().split()
@@ -112,8 +135,7 @@ def random_feature(request: Request) -> Response:
             suggestions=[link("Scorecard", sae.summary.url)],
         )
     url = sae.urls[latent]
-    is_json = request.scope["path"].endswith(".json")
-    return RedirectResponse(urls.json(url) if is_json else url, 303, {"Cache-Control": "no-store"})
+    return RedirectResponse(in_format(request, url), 303, {"Cache-Control": "no-store"})
 
 
 # --- one feature ----------------------------------------------------------------------------------
@@ -272,31 +294,45 @@ def _evidence(
     collection: ServedCollection, sae: ServedSAE, query: EvidenceQuery
 ) -> tuple[list[Group], Page | None]:
     """The chosen tab: groups of documents under headings, and paging if it has pages."""
-    documents, activations = sae.set.codes.of_latent(query.latent)
-
-    def cards(rows: slice) -> list[DocumentCard]:
-        return collection.cards(
-            documents[rows].tolist(),
-            sae,
-            latent=query.latent,
-            activations=activations[rows].tolist(),
-            with_chips=True,
+    is_all = query.tab == "all"
+    groups = [
+        (
+            heading,
+            collection.cards(positions, sae, latent=query.latent, activations=values, with_chips=True),
         )
+        for heading, positions, values in _chosen(sae, query, ALL_SIZE if is_all else EVIDENCE_SIZE)
+    ]
+    n = sae.fires[query.latent]
+    if not is_all or n == 0:
+        return groups, None
+    return groups, paging(query.page, ALL_SIZE, n, lambda number: query.url(page=number))
 
-    n = len(documents)
+
+def _chosen(sae: ServedSAE, query: EvidenceQuery, most: int) -> list[tuple[str, list[int], list[float]]]:
+    """Heading, documents and activations of a tab; those that have the feature `most`, from the page on."""
     if query.tab == "near":
-        return [("Silent here, but nearly active", _near_misses(collection, sae, query.latent))], None
+        return [("Silent here, but nearly active", *_near_misses(sae, query.latent))]
+    documents, activations = sae.set.codes.of_latent(query.latent)
+    n = len(documents)
+
+    def some(rows: slice) -> tuple[list[int], list[float]]:
+        return documents[rows].tolist(), activations[rows].tolist()
+
     if n == 0:
-        return [], None
+        return []
     if query.tab == "bands":
-        return [(f"Around the {q:.0%} quantile", cards(_band_rows(q, n))) for q in reversed(QUANTILES)], None
+        return [(f"Around the {q:.0%} quantile", *some(_band_rows(q, n))) for q in reversed(QUANTILES)]
     if query.tab == "borderline":
-        return [("Weakest activations", cards(slice(max(0, n - EVIDENCE_SIZE), n))[::-1])], None
-    if query.tab == "all":
-        paged = paging(query.page, ALL_SIZE, n, lambda number: query.url(page=number))
-        first = (query.page - 1) * ALL_SIZE
-        return [("All documents, strongest first", cards(slice(first, first + ALL_SIZE)))], paged
-    return [("Strongest activations", cards(slice(0, EVIDENCE_SIZE)))], None
+        weakest, values = some(slice(max(0, n - EVIDENCE_SIZE), n))
+        return [("Weakest activations", weakest[::-1], values[::-1])]
+    first = _first(query)
+    heading = "All documents, strongest first" if query.tab == "all" else "Strongest activations"
+    return [(heading, *some(slice(first, first + most)))]
+
+
+def _first(query: EvidenceQuery) -> int:
+    """The place of the page's first document among all that have the feature."""
+    return (query.page - 1) * ALL_SIZE if query.tab == "all" else 0
 
 
 def _band_rows(quantile: float, n: int) -> slice:
@@ -306,21 +342,62 @@ def _band_rows(quantile: float, n: int) -> slice:
     return slice(first, min(n, first + BAND_SIZE))
 
 
-def _near_misses(collection: ServedCollection, sae: ServedSAE, latent: int) -> list[DocumentCard]:
+def _near_misses(sae: ServedSAE, latent: int) -> tuple[list[int], list[float]]:
     """Documents without the feature by falling pre-activation, shown in the place of an activation."""
     table = sae.set.features
     documents = table.near_NM[latent]
     there = documents >= 0
-    return collection.cards(
-        documents[there].tolist(),
-        sae,
-        latent=latent,
-        activations=table.near_preactivation_NM[latent][there].tolist(),
-        with_chips=True,
-    )
+    return documents[there].tolist(), table.near_preactivation_NM[latent][there].tolist()
 
+
+# --- files ----------------------------------------------------------------------------------------
+
+
+def evidence_file(request: Request, name: str) -> Table | Documents:
+    """The documents of the chosen tab, of "top" and "all" as many as a file may have; or near features."""
+    collection, sae = get_sae(request)
+    latent = get_latent(request, sae)
+    query = EvidenceQuery.parse(collection.name, sae.name, latent, request.scope["query_string"])
+    if name == "neighbours":
+        rows = [kinds.neighbour_row(relation, row) for relation, row in _near_features(sae, latent)]
+        title = f"{sae.name} features near {latent}"
+        return collection.table(kinds.NEIGHBOURS, title, query.url(), iter([rows]))
+    evidence = [
+        (heading, position, activation)
+        for heading, positions, activations in _chosen(sae, query, MAX_ROWS)
+        for position, activation in zip(positions, activations, strict=True)
+    ]
+    first = _first(query)
+
+    def own(at: int) -> Row:
+        heading, position, activation = evidence[at]
+        others = [f"{chip.latent} {chip.label}" for chip in sae.chips_of(position, without=latent)]
+        share = None if query.tab == "near" else sae.share(latent, activation)
+        return (first + at + 1, heading, activation, share, others)
+
+    following = None
+    if query.tab in {"top", "all"}:
+        page_url = partial(query.url, tab="all")
+        following = next_page(page_url, first // ALL_SIZE + 1, ALL_SIZE, MAX_ROWS, sae.fires[latent])
+    batches = collection.listed([position for _, position, _ in evidence], sae, own)
+    title = f"{sae.name} feature {latent}: {sae.texts[latent]}"
+    return collection.documents(kinds.EVIDENCE, title, query.url(), batches, following)
+
+
+def _near_features(sae: ServedSAE, latent: int) -> list[tuple[str, NeighbourRow]]:
+    table = sae.set.features
+    lists = {
+        "similar": _by_cosine(sae, table.similar_NS[latent], table.similar_cosine_NS[latent]),
+        "opposite": _by_cosine(sae, table.opposite_NS[latent], table.opposite_cosine_NS[latent]),
+        "together": _together(sae, latent),
+    }
+    return [(relation, row) for relation, rows in lists.items() for row in rows]
+
+
+FEATURE_FILES = Files({"features": kinds.FEATURES}, feature_file)
+EVIDENCE_FILES = Files({"documents": kinds.EVIDENCE, "neighbours": kinds.NEIGHBOURS}, evidence_file)
 
 # `random` before `{latent}`, which would match it.
-add_page(router, "/{collection}/{sae}/features", features)
+add_page(router, "/{collection}/{sae}/features", features, FEATURE_FILES)
 add_page(router, "/{collection}/{sae}/features/random", random_feature)
-add_page(router, "/{collection}/{sae}/features/{latent}", feature)
+add_page(router, "/{collection}/{sae}/features/{latent}", feature, EVIDENCE_FILES)

@@ -18,6 +18,7 @@ from threadpoolctl import threadpool_limits
 from app import compare, documents, families, family, features, overview, pages, search, separate, urls
 from app.catalog import CatalogTimeout
 from app.deps import Library, PageNotFound, get_library, link
+from app.formats import NotAcceptable
 from app.growing import Grower, TooManyJobs
 from app.middleware import LastResort, Limits, SearchSlots, SecurityHeaders, error_response
 from app.query import BadParameter
@@ -136,6 +137,8 @@ def _status(error: SaefariError) -> tuple[int, str]:
         return 400, "This address has a mistake"
     if isinstance(error, NotFoundError):
         return 404, "Not found"
+    if isinstance(error, NotAcceptable):
+        return 406, "Not in this format"
     if isinstance(error, EmbedderNotReady):
         return 503, "The encoder is not ready"
     if isinstance(error, TooManyJobs):

@@ -1,7 +1,8 @@
 """Views to answers: one dataclass, printed as a whole page, as one block of it, or as JSON.
 
 The only module that knows of Jinja. A route calls `page(request, "feature", view)`; what the browser gets
-depends on the address (`.json` is the twin for programs) and on the block that htmx says it wants to replace.
+depends on the format (`app/formats/`: `.json` is the twin for programs) and on the block that htmx says it
+wants to replace.
 `render_file` prints a view as a file that needs no server.
 """
 
@@ -18,7 +19,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 from pydantic import TypeAdapter
 
-from app import areas, charts, urls
+from app import areas, charts, formats, urls
 from app.mathematics import typeset
 from app.settings import asset_folder
 from app.views.common import TreeRow
@@ -28,7 +29,8 @@ NAMES = (
     "home", "overview", "search", "features", "feature",
     "families", "family", "growing", "document", "scorecard", "compare", "separate", "error",
 )  # fmt: skip
-VARY = "HX-Target, HX-Request-Type"  # whole page and fragment share an address: caches must tell them apart
+# Page, fragment and formats share an address: caches must tell them apart.
+VARY = "Accept, HX-Target, HX-Request-Type"
 ERROR_BLOCK = "error"  # what a fragment request gets instead of its block when it fails
 
 NARROW_SPACE = "\u202f"
@@ -41,14 +43,15 @@ _adapters: dict[type, TypeAdapter[Any]] = {}  # building one takes milliseconds
 def page(
     request: Request, name: str, view: Any, *, status: int = 200, headers: Mapping[str, str] | None = None
 ) -> Response:
-    """`view` as the answer to `request`: JSON at `.json`, else the page `name` or the block htmx asked for.
+    """`view` as the answer to `request`: as JSON, or the page `name` or the block htmx asked for.
 
     Raises jinja2.UndefinedError if a template names something that the view does not have.
     """
-    answer_headers = dict(headers or {})
-    if request.scope["path"].endswith(".json"):
+    answer_headers = {"Vary": VARY, **(headers or {})}
+    if formats.page_format(request) == formats.JSON:
+        if next_url := getattr(getattr(view, "page", None), "next_url", None):
+            formats.add_next(answer_headers, urls.json(next_url))
         return Response(_adapter(type(view)).dump_json(view), status, answer_headers, "application/json")
-    answer_headers["Vary"] = VARY
     template = _template(name)
     block = _wanted_block(request, template)
     if block is None:

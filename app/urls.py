@@ -1,7 +1,7 @@
 """Every address of the explorer, made here and nowhere else.
 
 Arguments are plain text; what comes back is percent-encoded and begins with a slash.
-A page at `P` has a twin for programs at `json(P)`.
+A page at `P` has a twin for programs at `json(P)`, and its lists are files at `twin(P, "csv")`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,10 @@ from urllib.parse import quote, quote_plus
 from app.settings import asset_folder
 
 # First path segments that are never names of collections.
-RESERVED_COLLECTIONS = frozenset({"static", "live", "ready", "index"})
+RESERVED_COLLECTIONS = frozenset({"static", "live", "ready", "index", "docs", "openapi"})
+
+# What addresses may end in: formats of pages and of lists.
+SUFFIXES = ("json", "csv", "parquet", "bib", "ris", "atom")
 
 Parameter = tuple[str, str]
 
@@ -49,10 +52,22 @@ def without_each(path: str, parameters: Iterable[Parameter], name: str) -> list[
     return [f"{path}?{rest}" if rest else path for rest in rests]
 
 
+def twin(url: str, suffix: str, parameters: Iterable[Parameter] = ()) -> str:
+    """The address of a page in another format, with more parameters."""
+    path, _, query = url.partition("?")
+    printed = "&".join(part for part in (query, with_parameters("", parameters).lstrip("?")) if part)
+    return f"{'/index' if path == '/' else path}.{suffix}{'?' if printed else ''}{printed}"
+
+
 def json(url: str) -> str:
     """The address of the JSON twin of a page."""
-    path, mark, query = url.partition("?")
-    return f"{'/index' if path == '/' else path}.json{mark}{query}"
+    return twin(url, "json")
+
+
+def suffix(path: str) -> str | None:
+    """The format that a path ends in."""
+    _, dot, found = path.rpartition(".")
+    return found if dot and found in SUFFIXES else None
 
 
 def doi(doi: str) -> str:
@@ -89,11 +104,11 @@ def documents(collection: str) -> str:
 def document(collection: str, document: str, sae: str = "") -> str:
     """The page of a document. Slashes stay readable.
 
-    Browsers fold dot segments and empty ones, proxies decode percent signs once too often, and `.json` at the
-    end means the twin, so ids that have these travel as a parameter.
+    Browsers fold dot segments and empty ones, proxies decode percent signs once too often, and a format at
+    the end means the twin, so ids that have these travel as a parameter.
     """
     chosen = [("sae", sae)] if sae else []
-    if _DOT_SEGMENT.search(document) or "%" in document or document.endswith(".json"):
+    if _DOT_SEGMENT.search(document) or "%" in document or suffix(document):
         return with_parameters(documents(collection), [("id", document), *chosen])
     return with_parameters(f"{documents(collection)}/{quote(document, safe='/')}", chosen)
 

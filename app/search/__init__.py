@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from app import lenses, urls
 from app.deps import ServedCollection, ServedSAE, add_page, get_library, get_sae, paging, wanted_block
+from app.formats import JSON, in_format, page_format
 from app.pages import page
 from app.query import BadParameter, Parameters, SearchQuery, readable
 from app.search import facets, moves, panel, results
@@ -36,8 +37,9 @@ BLOCKS = ("results", "panel", "found")  # of the page, each of which htmx may as
 
 
 def is_search(path: str) -> bool:
-    """Whether a path is this page or its twin: the requests that cost most."""
-    return path.endswith(("/search", "/search.json"))
+    """Whether a path is this page or one of its twins: the requests that cost most."""
+    ending = urls.suffix(path)
+    return (path.removesuffix(f".{ending}") if ending else path).endswith("/search")
 
 
 async def search(request: Request) -> Response:
@@ -53,8 +55,7 @@ async def search(request: Request) -> Response:
             raise
         return await run_in_threadpool(_say, request, collection, sae, error, began)
     if changed is not None:
-        is_json = request.scope["path"].endswith(".json")
-        return RedirectResponse(urls.json(changed.url()) if is_json else changed.url(), 303)
+        return RedirectResponse(in_format(request, changed.url()), 303)
     if wanted_block(request) != "results" or query.lenses or not collection.explorer.has_embedded(query.q):
         return await _in_thread(request, _search, request, collection, sae, query, began)
     asked = plan(get_library(request), collection, sae, query, "results")
@@ -80,7 +81,7 @@ async def _in_thread(request: Request, work: Callable[..., Response], *parts: An
 
 
 def _wants_part(request: Request) -> bool:
-    return wanted_block(request) is not None or request.scope["path"].endswith(".json")
+    return wanted_block(request) is not None or page_format(request) == JSON
 
 
 def _is_quick(asked: Search) -> bool:
@@ -118,7 +119,7 @@ def _search(
 
 
 def _answer(request: Request, asked: Search, began: float) -> Response:
-    is_waiting = isinstance(asked.problem, EmbedderNotReady) and request.scope["path"].endswith(".json")
+    is_waiting = isinstance(asked.problem, EmbedderNotReady) and page_format(request) == JSON
     view = answer(asked, began)
     timing = {"Server-Timing": f"rank;dur={1e3 * view.ranking_seconds:.2f}"}
     return page(request, "search", view, status=503 if is_waiting else 200, headers=timing)
