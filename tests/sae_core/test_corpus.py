@@ -149,7 +149,7 @@ def test_a_saved_corpus_loads_as_it_was(tmp_path: Path) -> None:
 def test_a_corpus_is_written_from_a_stream_in_groups_of_rows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sae_core.corpus._ROW_GROUP", 20)
+    monkeypatch.setattr("sae_core.corpus.loading._ROW_GROUP", 20)
     documents = [Document(f"d{n}", f"Title {n}", f"Text {n}.", doi=f"10.1000/{n}") for n in range(21)]
     save_corpus(iter(documents), tmp_path / "c.parquet", {"from": "somewhere"})
     file = pq.ParquetFile(tmp_path / "c.parquet")
