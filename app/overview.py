@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import astuple, replace
 from typing import Any
 
 import numpy as np
@@ -21,12 +21,13 @@ from app.deps import (
     get_library,
     get_sae,
 )
+from app.formats import HTML, Files, Kind, Row, Table, kinds, page_format
 from app.pages import page
 from app.query import SearchQuery
 from app.scorecard import scorecard_of
 from app.views.common import FeatureRow, Histogram, Option
 from app.views.library import HomeView, OverviewView
-from app.views.scorecard import ScorecardView
+from app.views.scorecard import Scorecard, ScorecardView
 
 router = APIRouter()
 
@@ -42,10 +43,18 @@ def home(request: Request) -> Response:
     """The collections; where there is only one, and nothing to say about others, straight to it."""
     library = get_library(request)
     collections = list(library.collections.values())
-    if len(collections) == 1 and not library.problems and request.scope["path"] == urls.home():
+    if len(collections) == 1 and not library.problems and page_format(request) == HTML:
         return RedirectResponse(collections[0].card.url, 303)
     view = HomeView(collections=[collection.card for collection in collections], problems=library.problems)
     return page(request, "home", view)
+
+
+def home_file(request: Request, name: str) -> Table:
+    del name
+    cards = [collection.card for collection in get_library(request).collections.values()]
+    rows = [kinds.collection_row(card) for card in cards]
+    built = max((card.built for card in cards), default="")
+    return Table(kinds.COLLECTIONS, "collections", urls.home(), iter([rows]), collection="", built=built)
 
 
 def overview(request: Request) -> Response:
@@ -60,6 +69,7 @@ def overview_view(collection: ServedCollection) -> OverviewView:
     return OverviewView(
         collection=collection.card,
         examples=collection.examples[sae.name] if sae else [],
+        text_problem=collection.explorer.text_problem,
         years=collection.years,
         venues=_venues(collection, sae) if sae else [],
         surprising=_surprising(sae) if sae else [],
@@ -100,16 +110,33 @@ def scorecard(request: Request) -> Response:
     return page(request, "scorecard", scorecard_view(collection, sae))
 
 
-def scorecard_view(collection: ServedCollection, sae: ServedSAE) -> ScorecardView:
-    feature_set, summary = sae.set, sae.summary
-    card = scorecard_of(
-        feature_set.name,
-        feature_set.metrics,
-        feature_set.config,
-        feature_set.history,
+def scorecard_file(request: Request, name: str) -> Table:
+    """The SAE in one row, its training curve, or its baselines."""
+    collection, sae = get_sae(request)
+    card = _scorecard(sae)
+    made: dict[str, tuple[Kind, list[Row]]] = {
+        "sae": (kinds.SAES, [kinds.sae_row(sae.summary, sae.mean_auc)]),
+        "curve": (kinds.CURVE, [astuple(point) for point in card.curve]),
+        "baselines": (kinds.BASELINES, [astuple(baseline) for baseline in card.baselines]),
+    }
+    kind, rows = made[name]
+    return collection.table(kind, f"{sae.name} {name}", sae.summary.url, iter([rows]))
+
+
+def _scorecard(sae: ServedSAE) -> Scorecard:
+    return scorecard_of(
+        sae.name,
+        sae.set.metrics,
+        sae.set.config,
+        sae.set.history,
         counts_N=np.array(sae.fires),
         n_documents=sae.n_documents,
     )
+
+
+def scorecard_view(collection: ServedCollection, sae: ServedSAE) -> ScorecardView:
+    feature_set, summary = sae.set, sae.summary
+    card = _scorecard(sae)
     claims, problem = claims_view(collection, sae)
     evaluations, unread = evaluation_views(collection, sae)
     return ScorecardView(
@@ -158,7 +185,11 @@ def _provenance(collection: ServedCollection, sae: ServedSAE) -> list[tuple[str,
     return rows + [(name, str(version)) for name, version in manifest["versions"].items()]
 
 
+SCORECARD_FILES = Files(
+    {"sae": kinds.SAES, "curve": kinds.CURVE, "baselines": kinds.BASELINES}, scorecard_file
+)
+
 # The home page's twin has a name of its own, since a path cannot be empty.
-add_page(router, "/", home)
+add_page(router, "/", home, Files({"collections": kinds.COLLECTIONS}, home_file))
 add_page(router, "/{collection}", overview)
-add_page(router, "/{collection}/{sae}", scorecard)
+add_page(router, "/{collection}/{sae}", scorecard, SCORECARD_FILES)

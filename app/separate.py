@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 
 from app import urls
 from app.deps import PageNotFound, ServedCollection, ServedSAE, add_page, get_sae, link, paging, shorten
+from app.formats import Files, Table, batched, kinds
 from app.pages import page
 from app.query import CONTRAST_SORTS, MAX_STRENGTH, SeparateQuery, Side, as_strength
 from app.views.common import DocumentLink, Option
 from app.views.search import SeparateView, SeparationRow, SideView
 from sae_core.contrast import LEVEL, Separation, separate, smallest_p
-from sae_core.errors import EmbedderNotReady
+from sae_core.errors import EmbedderNotReady, SaefariError
 from sae_core.features import QUANTILES
 
 router = APIRouter()
@@ -42,6 +43,10 @@ SORT_KEYS: dict[str, Callable[[Separation], float]] = {
 }
 
 
+class BadSets(SaefariError):
+    """Two sets of documents that cannot be compared."""
+
+
 @dataclass(frozen=True)
 class _Sets:
     """The documents that are compared, and what is to be said about them."""
@@ -59,6 +64,31 @@ def separate_page(request: Request) -> Response:
     return page(request, "separate", separate_view(collection, sae, query, began))
 
 
+def separate_file(request: Request, name: str) -> Table:
+    """Every feature of both columns, whether or not it passes."""
+    del name
+    collection, sae = get_sae(request)
+    query = SeparateQuery.parse(collection.name, sae.name, request.scope["query_string"])
+    sets = _sets(collection, query)
+    if sets.problem is not None:
+        raise BadSets(sets.problem, remedy="Change the sets.")
+    ordered = [
+        (side, each)
+        for side, column in zip("ab", _columns(separate(sae.set.codes, sets.a, sets.b)), strict=True)
+        for each in _in_order(sae, query, column)
+    ]
+    batches = (
+        [kinds.separating_row(side, _row(sae, query, each)) for side, each in some]
+        for some in batched(ordered)
+    )
+    return collection.table(kinds.SEPARATING, f"{sae.name} separate", query.url(), batches)
+
+
+def _columns(found: list[Separation]) -> list[list[Separation]]:
+    """Features that A has more, and those that B has more."""
+    return [[each for each in found if (each.log_odds.value > 0) is is_a] for is_a in (True, False)]
+
+
 def separate_view(
     collection: ServedCollection, sae: ServedSAE, query: SeparateQuery, began: float
 ) -> SeparateView:
@@ -66,7 +96,7 @@ def separate_view(
     found = separate(sae.set.codes, sets.a, sets.b) if sets.problem is None else []
     rest = sae.n_documents - len(sets.a)
     sizes = (len(sets.a), rest if sets.b is None else len(sets.b))
-    columns = [[each for each in found if (each.log_odds.value > 0) is is_a] for is_a in (True, False)]
+    columns = _columns(found)
     passed = [[each for each in column if each.q <= LEVEL] for column in columns]
     n_passed = max(map(len, passed))
     shown = [_on_page(sae, query, column) for column in passed]
@@ -94,7 +124,6 @@ def separate_view(
         if n_passed
         else None,
         year_bounds=collection.year_bounds,
-        has_texts=collection.explorer.embedder_state != "absent",
         q=query.q,
         swap_url=None if query.b.is_empty else query.url(a=query.b, b=query.a, page=1),
         url=query.url(),
@@ -109,10 +138,7 @@ def separate_view(
 def _sets(collection: ServedCollection, query: SeparateQuery) -> _Sets:
     """The documents of both sides. What is in both counts in neither."""
     remarks: list[str] = []
-    try:
-        a, b = (_positions(collection, query, side, name, remarks) for side, name in _sides(query))
-    except EmbedderNotReady as error:
-        return _Sets(_NO_DOCUMENTS, None, [], str(error))
+    a, b = (_positions(collection, query, side, name, remarks) for side, name in _sides(query))
     if query.a.is_empty:
         return _Sets(
             a, b, [], "Set A has no documents yet: tick results of a search, or name years or a text."
@@ -145,9 +171,14 @@ def _positions(
         years_M = np.asarray(explorer.metadata.years_M)
         return np.flatnonzero((years_M >= max(side.years[0], 1)) & (years_M <= side.years[1]))
     if side.text:
-        found = explorer.search(query.sae, explorer.start(side.text), limit=N_BEST).hits.positions
+        try:
+            found = explorer.search(query.sae, explorer.start(side.text), limit=N_BEST).hits.positions
+            chosen = "likeness to a text"
+        except EmbedderNotReady as error:
+            found = collection.catalog.keyword_hits(side.text)[:N_BEST]
+            chosen = f"the words of a text ({error.what.rstrip('.')})"
         remarks.append(
-            f"Set {name} is chosen by likeness to a text, so features of that text stand out in it by design."
+            f"Set {name} is chosen by {chosen}, so features of that text stand out in it by design."
         )
         return np.sort(found)
     known = collection.catalog.find_positions(side.documents)
@@ -185,6 +216,8 @@ def _problem(
 
 
 def _empty(name: str, side: Side, collection: ServedCollection) -> str:
+    if side.text:
+        return f"No document has the words of “{shorten(side.text)}”."
     if side.years is None:
         return f"Set {name} has no documents."
     bounds = collection.year_bounds
@@ -236,17 +269,20 @@ def _words(side: Side, name: str) -> str:
     if side.years is not None:
         return f"documents of {_range(side.years)}"
     if side.text:
-        return f"the {N_BEST} documents nearest to “{shorten(side.text)}”"
+        return f"the best documents for “{shorten(side.text)}”, at most {N_BEST}"
     if side.documents:
         return "documents you chose"
     return "all other documents of the collection" if name == "B" else "nothing yet"
 
 
-def _on_page(sae: ServedSAE, query: SeparateQuery, found: list[Separation]) -> list[Separation]:
+def _in_order(sae: ServedSAE, query: SeparateQuery, found: list[Separation]) -> list[Separation]:
     if query.sort == "label":
-        ordered = sorted(found, key=lambda each: (sae.texts[each.latent].casefold(), each.latent))
-    else:
-        ordered = sorted(found, key=SORT_KEYS[query.sort])  # stable: then as they were found, by evidence
+        return sorted(found, key=lambda each: (sae.texts[each.latent].casefold(), each.latent))
+    return sorted(found, key=SORT_KEYS[query.sort])  # stable: then as they were found, by evidence
+
+
+def _on_page(sae: ServedSAE, query: SeparateQuery, found: list[Separation]) -> list[Separation]:
+    ordered = _in_order(sae, query, found)
     return ordered[(query.page - 1) * PAGE_SIZE : query.page * PAGE_SIZE]
 
 
@@ -293,4 +329,6 @@ def _sorts(query: SeparateQuery) -> list[Option]:
     ]
 
 
-add_page(router, "/{collection}/{sae}/separate", separate_page)
+add_page(
+    router, "/{collection}/{sae}/separate", separate_page, Files({"features": kinds.SEPARATING}, separate_file)
+)

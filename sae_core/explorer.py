@@ -30,7 +30,7 @@ from sae_core.feedback import Marked, Proposal, Sliders
 from sae_core.filters import Filters, Metadata
 from sae_core.index import Hits, VectorIndex
 from sae_core.labels import Label
-from sae_core.ranking import Fusion, Groups, Ordered, Ranking, first
+from sae_core.ranking import Fusion, Groups, Ordered, Ranking, by_words, first
 from sae_core.refine import refine
 from sae_core.sae import SAE
 from sae_core.splitting import Matches
@@ -51,6 +51,7 @@ SECONDS_OF_PEACE = 10.0  # between two questions to an encoder's endpoint that f
 MAX_CACHED_FORESTS = 16
 MAX_LOOKUPS = 2_000_000  # in the co-activation, for the nulls of a forest: some tenths of a second
 DEPTH = 1000  # documents of a ranking within which movements are followed
+N_STANDING = 10  # documents with the words of a text whose mean stands for it where it cannot be embedded
 N_LEARNED = 200  # best documents whose order tells proposals apart
 TYPICAL_LOG_DENSITY = (
     -2.0
@@ -352,14 +353,30 @@ class Explorer:
             raise NotFoundError(what, remedy=f"Here are: {', '.join(self.saes)}.")
         return self.saes[name]
 
+    @property
+    def text_problem(self) -> str | None:
+        """Why a text cannot be embedded now, in a sentence; None where nothing is known against it."""
+        if self.embedder_state == "ready":
+            return None
+        return _not_ready(self.embedder_state, self.embedder_problem).what
+
     def start(
-        self, text: str = "", like: Sequence[int] = (), unlike: Sequence[int] = ()
+        self,
+        text: str = "",
+        like: Sequence[int] = (),
+        unlike: Sequence[int] = (),
+        *,
+        words: Sequence[int] = (),
     ) -> NDArray[np.float32]:
         """The unit query (D,) of a text, documents it shall be like, and documents it shall be unlike.
 
-        All count alike. `EmbedderNotReady` only if there is a text; `CancelledQuery` if no direction is left.
+        All count alike. For a text that cannot be embedded the documents with its `words`, best match first,
+        can stand: the mean of the first ten. `EmbedderNotReady` only if there is a text; `CancelledQuery` if
+        no direction is left.
         """
         wanted = [self.embed(text)] if text else []
+        if len(words):
+            wanted.append(self._standing(words))
         wanted += [self.vector(position) for position in like]
         if len(wanted) == 1 and not unlike:
             return wanted[0]
@@ -411,16 +428,51 @@ class Explorer:
         )
         steered = self._first(asked, ranking, places, n)
         answer = _answer(steered, edit, code.explained, offset, limit)
-        shown = Hits(baseline.hits.positions[:limit], baseline.hits.scores[:limit])
-        moved_ranks = _places_in(steered.hits.positions[:DEPTH], shown.positions, DEPTH)
-        if places is not None:
-            moved_ranks[~np.isin(shown.positions, places)] = -1
-        return replace(
-            answer,
-            baseline_ranks=_places_in(baseline.hits.positions, answer.hits.positions, -1),
-            baseline=shown,
-            moved_ranks=moved_ranks,
-        )
+        return _compared(answer, baseline, steered, places, limit)
+
+    def search_words(
+        self,
+        sae: str,
+        x_D: NDArray[np.float32],
+        moves: Moves = NO_MOVES,
+        *,
+        words: NDArray[np.int64],
+        filters: Filters = NO_FILTERS,
+        required: Iterable[int] = (),
+        excluded: Iterable[int] = (),
+        diverse: bool = False,
+        offset: int = 0,
+        limit: int = 10,
+    ) -> SearchAnswer:
+        """Rank the documents with the words of a text that cannot be embedded: `search` without an encoder.
+
+        `words` are these documents, at most a thousand, best match first; no other is found. x_D is the query
+        of `start`, in which they stand for the text. They stay in their order, except that moves, and the
+        documents that the query is to be like, let some gain places (`ranking.by_words`).
+        """
+        space, code = self.get_sae(sae), self.code(sae, x_D)
+        edit = self._edit(space, x_D, moves)
+        required, excluded = frozenset(required), frozenset(excluded)
+        groups = self._groups(space) if diverse else None
+        standing_D = self._standing(words)
+
+        def ranked(places: NDArray[np.int64] | None, moved_D: NDArray[np.float32]) -> Ordered:
+            kept = words if places is None else words[np.isin(words, places)]
+            before, after = (self.index.products_at(vector_D, kept) for vector_D in (standing_D, moved_D))
+            return by_words(kept, before, after, groups)
+
+        baseline = ranked(self._places(space, filters), x_D)
+        if not (edit.deltas or required or excluded):
+            return _answer(baseline, edit, code.explained, offset, limit)
+        places = self._places(space, filters, required, excluded)
+        steered = ranked(places, edit.steered_D)
+        answer = _answer(steered, edit, code.explained, offset, limit)
+        return _compared(answer, baseline, steered, places, limit)
+
+    def _standing(self, words: Sequence[int] | NDArray[np.int64]) -> NDArray[np.float32]:
+        """The unit mean of the first documents with the words of a text, (D,)."""
+        best = list(words[:N_STANDING])
+        return steer.unit(self.index.vectors()[best].sum(axis=0, dtype=np.float64), len(best))
 
     def _plain(self, asked: _Asked, n: int) -> Ordered:
         """The first `n` documents without moves and demands; the first `DEPTH` are remembered."""
@@ -653,6 +705,22 @@ def _answer(ordered: Ordered, edit: Edit, explained: float, offset: int, limit: 
     )
 
 
+def _compared(
+    answer: SearchAnswer, baseline: Ordered, steered: Ordered, places: NDArray[np.int64] | None, limit: int
+) -> SearchAnswer:
+    """The answer with what has moved against the baseline; `places` are those that may be found."""
+    shown = Hits(baseline.hits.positions[:limit], baseline.hits.scores[:limit])
+    moved_ranks = _places_in(steered.hits.positions[:DEPTH], shown.positions, DEPTH)
+    if places is not None:
+        moved_ranks[~np.isin(shown.positions, places)] = -1
+    return replace(
+        answer,
+        baseline_ranks=_places_in(baseline.hits.positions, answer.hits.positions, -1),
+        baseline=shown,
+        moved_ranks=moved_ranks,
+    )
+
+
 def _places_in(ranked: NDArray[np.int64], positions: NDArray[np.int64], absent: int) -> NDArray[np.int64]:
     """The rank of each of `positions` among those `ranked`, from 0; `absent` where it is not there."""
     rank_of = {position: rank for rank, position in enumerate(ranked.tolist())}
@@ -662,10 +730,11 @@ def _places_in(ranked: NDArray[np.int64], positions: NDArray[np.int64], absent: 
 def _not_ready(state: str, problem: str) -> EmbedderNotReady:
     if state == "absent":
         what = "These documents came with embeddings made elsewhere, so a text cannot be embedded here."
-        return EmbedderNotReady(what, remedy="Start from a document or a feature instead.")
+        return EmbedderNotReady(what, remedy="Search for words, or start from a document or a feature.")
     if state == "failed":
         what = f"The encoder is not there: it could not be loaded, or does not answer. {problem}"
-        return EmbedderNotReady(what, remedy="Starting from a document or a feature still works.")
+        remedy = "Words are found all the same, and starting from a document or a feature still works."
+        return EmbedderNotReady(what, remedy=remedy)
     return EmbedderNotReady("The encoder is still being loaded.", remedy="Try again in a few seconds.")
 
 

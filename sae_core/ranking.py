@@ -3,6 +3,8 @@
 A ranking is made from sums S that are known up to an error, as they were added up along the way, and from a
 function that computes single products exactly. The sums say who may be among the best, the exact products who
 is: what is found depends on the vector alone, not on how the sums came about.
+
+Where no vector stands for a text, its words alone say what is found and in which order (`by_words`).
 """
 
 from __future__ import annotations
@@ -193,6 +195,33 @@ def first(ranking: Ranking, n: int, *, fusion: Fusion | None = None, groups: Gro
     fused = fusion.scores(positions, ranks)
     best = np.lexsort((ranks, -fused))[:n]
     return Ordered(Hits(positions[best], scores[best]), fused[best], len(kept))
+
+
+def by_words(
+    positions: NDArray[np.int64],
+    before: NDArray[np.float32],
+    after: NDArray[np.float32],
+    groups: Groups | None = None,
+) -> Ordered:
+    """Documents in the order of their words, shifted by the places that a change of a vector lets them gain.
+
+    `positions` (P,), best match first, with their products before and after the change. A document has
+    1 / (60 + its rank by words) + 1 / (60 + its rank after) - 1 / (60 + its rank before), ranks from 1 and
+    among these documents: no change leaves exactly the order of the words. Of each group one.
+    """
+    gained = _reciprocal(after) - _reciprocal(before)
+    scores = 1 / (OFFSET + 1 + np.arange(len(positions))) + gained
+    order = np.argsort(-scores, kind="stable")
+    if groups is not None and len(positions):
+        order = order[np.isin(positions[order], groups.best(positions, order))]
+    return Ordered(Hits(positions[order], after[order]), scores[order], len(order))
+
+
+def _reciprocal(products: NDArray[np.float32]) -> NDArray[np.float64]:
+    """1 / (60 + rank from 1) of each product; ties by place."""
+    ranks = np.empty(len(products), dtype=np.int64)
+    ranks[np.argsort(-products, kind="stable")] = np.arange(len(products))
+    return np.asarray(1 / (OFFSET + 1 + ranks))
 
 
 def _alone(ranking: Ranking, groups: Groups) -> NDArray[np.int64]:

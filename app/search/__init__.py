@@ -146,20 +146,19 @@ def answer(asked: Search, began: float) -> SearchView:
 
 
 def _rank(asked: Search, x_D: NDArray[np.float32], words: results.Words) -> SearchAnswer:
-    query = asked.query
-    return asked.collection.explorer.search(
-        asked.sae.name,
-        x_D,
-        asked.applied,
-        filters=facets.filters_of(query),
-        required=asked.required,
-        excluded=asked.excluded,
-        keywords=words.positions,
-        weight=query.keywords,
-        diverse=query.diverse,
-        offset=(query.page - 1) * results.PAGE_SIZE,
-        limit=results.PAGE_SIZE,
-    )
+    query, explorer = asked.query, asked.collection.explorer
+    demands: dict[str, Any] = {
+        "filters": facets.filters_of(query),
+        "required": asked.required,
+        "excluded": asked.excluded,
+        "diverse": query.diverse,
+        "offset": (query.page - 1) * results.PAGE_SIZE,
+        "limit": results.PAGE_SIZE,
+    }
+    name, moves = asked.sae.name, asked.applied
+    if asked.by_words is not None:
+        return explorer.search_words(name, x_D, moves, words=asked.by_words.positions, **demands)
+    return explorer.search(name, x_D, moves, keywords=words.positions, weight=query.keywords, **demands)
 
 
 def _view(
@@ -209,10 +208,20 @@ def _view(
         message=message,
         keywords=query.keywords,
         diverse=query.diverse,
+        is_by_words=asked.by_words is not None,
+        text_problem=_text_problem(asked),
         **vars(shown or results.nothing(asked)),
         ranking_seconds=0.0,
         seconds=time.perf_counter() - began,
     )
+
+
+def _text_problem(asked: Search) -> str | None:
+    """Why texts are not searched by meaning: this one, or any."""
+    if asked.by_words is not None:
+        return asked.by_words.why
+    is_known = asked.query.q and asked.code is not None
+    return None if is_known else asked.collection.explorer.text_problem
 
 
 add_page(router, "/{collection}/{sae}/search", search)

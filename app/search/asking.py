@@ -13,10 +13,18 @@ from app import lenses
 from app.deps import Library, ServedCollection, ServedSAE
 from app.lenses import AppliedLens
 from app.query import MAX_STRENGTHS, SearchQuery, as_strength
-from sae_core.errors import SaefariError
+from sae_core.errors import EmbedderNotReady, SaefariError
 from sae_core.explorer import Code
 from sae_core.lenses import LensMove
 from sae_core.steer import CancelledQuery, FamilyMove, Moves, start_from
+
+
+@dataclass(frozen=True)
+class ByWords:
+    """What stands for a text that cannot be embedded: the documents with its words, best match first."""
+
+    positions: NDArray[np.int64]
+    why: str  # it cannot be embedded
 
 
 @dataclass(frozen=True)
@@ -26,7 +34,8 @@ class Search:
     collection: ServedCollection
     sae: ServedSAE
     query: SearchQuery  # without strengths that say what is so anyway
-    code: Code | None = None  # of the words and documents it begins from; None if there are none
+    code: Code | None = None  # of the text and documents it begins from; None if there are none
+    by_words: ByWords | None = None  # in the place of the text's own vector; then only these are found
     x_D: NDArray[np.float32] | None = None  # what is searched for, before `applied`; None: nothing yet
     moves: Moves = field(default_factory=Moves)  # of lenses and of the address, in features of this SAE
     families: dict[int, float] = field(default_factory=dict)  # how far along each, also where that is nothing
@@ -129,7 +138,7 @@ def plan(
     starts, remarks = _starts(collection, query)
     remarks += [each.remark for each in applied if each.remark]
     asked = _stacked(each.carried.lens.moves for each in applied)
-    code, problem = _begin(collection, sae, query, starts)
+    code, by_words, problem = _begin(collection, sae, query, starts)
     own = {} if code is None else {latent: as_strength(value) for latent, value in code.own.items()}
     query = _sayings(sae, query, asked, own)
     asked.add(_by_hand(query))
@@ -145,6 +154,7 @@ def plan(
         sae=sae,
         query=query,
         code=code,
+        by_words=by_words,
         x_D=x_D,
         moves=moves,
         families=families,
@@ -160,12 +170,29 @@ def plan(
 
 def _begin(
     collection: ServedCollection, sae: ServedSAE, query: SearchQuery, starts: dict[str, int]
-) -> tuple[Code | None, SaefariError | None]:
-    """What the search begins from, or why it cannot: no encoder yet, or documents that cancel each other."""
+) -> tuple[Code | None, ByWords | None, SaefariError | None]:
+    """What the search begins from, the words that stand for its text, or why it can begin from nothing."""
     try:
-        return _code(collection, sae, query, starts), None
+        return _code(collection, sae, query, starts), None, None
+    except EmbedderNotReady as error:
+        without = error
     except SaefariError as error:
-        return None, error
+        return None, None, error
+    try:
+        found = collection.catalog.keyword_hits(query.q)
+        if not len(found):
+            return None, None, _unfound(collection, without)
+        return _code(collection, sae, query, starts, found), ByWords(found, without.what), None
+    except SaefariError as error:
+        return None, None, error
+
+
+def _unfound(collection: ServedCollection, without: EmbedderNotReady) -> SaefariError:
+    """Nothing has the words of a text that cannot be embedded: for now, or ever."""
+    what = f"No document has these words, and more than words cannot be looked for. {without.what}"
+    if collection.explorer.embedder_state == "absent":
+        return SaefariError(what, remedy="Try other words, or start from a document or a feature.")
+    return EmbedderNotReady(what, remedy=without.remedy)
 
 
 def _of_moves(sae: ServedSAE, moves: Moves) -> tuple[NDArray[np.float32] | None, SaefariError | None]:
@@ -202,15 +229,23 @@ def _starts(collection: ServedCollection, query: SearchQuery) -> tuple[dict[str,
 
 
 def _code(
-    collection: ServedCollection, sae: ServedSAE, query: SearchQuery, starts: dict[str, int]
+    collection: ServedCollection,
+    sae: ServedSAE,
+    query: SearchQuery,
+    starts: dict[str, int],
+    words: NDArray[np.int64] | None = None,
 ) -> Code | None:
+    """The query's own code; documents with the `words` of the text, if given, stand for it."""
     like, unlike = (
         [starts[document] for document in documents if document in starts]
         for documents in (query.like, query.unlike)
     )
     if not (query.q or like or unlike):
         return None
-    return collection.explorer.code(sae.name, collection.explorer.start(query.q, like, unlike))
+    explorer = collection.explorer
+    if words is None:
+        return explorer.code(sae.name, explorer.start(query.q, like, unlike))
+    return explorer.code(sae.name, explorer.start("", like, unlike, words=words.tolist()))
 
 
 def _moves(  # noqa: PLR0917

@@ -113,7 +113,7 @@ def _demands(asked: Search) -> Iterator[MoveChip]:
             found.append((f"in {value}", query.url(**{name: rest}, page=1)))
     if query.cited_min is not None:
         found.append((f"cited at least {query.cited_min:,} times", query.url(cited_min=None, page=1)))
-    if query.keywords:
+    if query.keywords and asked.by_words is None:
         found.append((f"words count {query.keywords:.0%}", query.url(keywords=0.0, page=1)))
     if query.diverse:
         found.append(("one result per family", query.url(diverse=False, page=1)))

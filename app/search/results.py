@@ -96,6 +96,8 @@ class Words:
 def words(asked: Search) -> Words:
     """What the catalogue finds for the words, if they count."""
     query = asked.query
+    if asked.by_words is not None:
+        return Words(asked.by_words.positions)
     if not query.keywords:
         return Words(None)
     if not query.q:
@@ -140,7 +142,7 @@ def show(asked: Search, x_D: NDArray[np.float32], found: SearchAnswer, words: Wo
         proposals=_proposals(asked, x_D, named, positions),
         chosen=_chosen(asked, named),
         separate_url=_separate_url(asked.query),
-        faithful=reasons.faithful(asked, x_D, shares),
+        faithful=None if asked.by_words else reasons.faithful(asked, x_D, shares),
         facets=facets(asked),
         n_keywords=len(words),
         remarks=_remarks(asked, named, words),
@@ -323,11 +325,12 @@ def _nothing(asked: Search) -> str:
         if len(unknown) == len(chosen) and unknown:
             return f'No document here has the {name} "{shorten(unknown[0])}". Clear it, or choose another.'
     demands, filters = bool(asked.required or asked.excluded), filters_of(query) != Filters()
+    no_document = "No document" if asked.by_words is None else "No document with these words"
     if demands and filters:
-        return "No document passes these filters and is as required. Widen the filters, or take one back."
+        return f"{no_document} passes these filters and is as required. Widen the filters, or take one back."
     if demands:
-        return "No document has all features that are required and none that is excluded. Take one back."
-    return "No document passes these filters. Widen the years, or clear venues, categories and citations."
+        return f"{no_document} has all features that are required and none that is excluded. Take one back."
+    return f"{no_document} passes these filters. Widen the years, or clear venues, categories and citations."
 
 
 def _remarks(asked: Search, named: Named, words: Words) -> list[str]:

@@ -49,6 +49,7 @@ class HomeView:
 class OverviewView:
     collection: CollectionCard
     examples: list[Option]  # example queries: text and link
+    text_problem: str | None  # why texts are not searched by meaning
     years: list[tuple[int, int]]  # year, documents
     venues: list[Option]  # largest, with counts; link to a search filtered by it
     surprising: list[FeatureRow]  # high quality, low density

@@ -335,6 +335,8 @@ class SearchView:
     keywords: float  # weight of the words, 0..1
     n_keywords: int  # documents that have them, at most a thousand
     diverse: bool
+    is_by_words: bool  # the text has no vector: what has its words is found, and ordered by them
+    text_problem: str | None  # why texts are not searched by meaning
 
 
 @dataclass(frozen=True)
@@ -389,7 +391,6 @@ class SeparateView:
     sorts: list[Option]
     page: Page | None
     year_bounds: tuple[int, int] | None
-    has_texts: bool  # whether sets can be made of the best of a text
     q: str  # the search in which features are used
     swap_url: str | None
     url: str

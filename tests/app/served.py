@@ -13,6 +13,7 @@ from fastapi import FastAPI
 from app import urls
 from app.main import create_app
 from app.settings import Settings
+from sae_core.cache import Cache
 from sae_core.explorer import Explorer, FeatureSet
 from sae_core.labels import Candidate
 from tests.planted import WORDS
@@ -49,6 +50,14 @@ class Planted:
     def queries(self) -> list[str]:
         """Every planted word, and pairs of them."""
         return [*WORDS, *(f"{a} {b}" for a, b in zip(WORDS, WORDS[7:], strict=False))]
+
+    def without_encoder(self, state: str = "absent") -> Explorer:
+        """The same collection, its encoder "absent", "failed" or still "loading"; no text was embedded."""
+        changed = copy.copy(self.explorer)
+        changed._embedder, changed.embedder_state = None, state
+        changed._queries = Cache(1, lambda _: 1)
+        changed.load_encoder = lambda **_: None  # type: ignore[method-assign]
+        return changed
 
     def with_labels(self, text: str, source: str) -> Explorer:
         """The same collection with every feature labelled like this."""

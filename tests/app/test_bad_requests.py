@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -224,10 +223,7 @@ def test_the_panel_stays_and_the_message_says_what_to_do(
 
 @pytest.mark.parametrize("state", ["loading", "failed", "absent"])
 def test_without_an_encoder_documents_and_features_can_be_searched(state: str, planted: Planted) -> None:
-    explorer = copy.copy(planted.explorer)
-    explorer._embedder, explorer.embedder_state = None, state
-    explorer.load_encoder = lambda **_: None  # type: ignore[method-assign]
-    with TestClient(serve(planted, explorer)) as client:
+    with TestClient(serve(planted, planted.without_encoder(state))) as client:
         for query in ("like=doc-0100&f=3:%2B0.30", "f=3:%2B0.30&up=doc-0101", "like=doc-0100&why=doc-0101"):
             assert len(client.get(f"{planted.search}.json?{query}").json()["results"]) == 10
         text = "q=never+embedded&like=doc-0100&up=doc-0101&keywords=0.5&f=3:%2B0.30"

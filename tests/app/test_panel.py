@@ -267,11 +267,7 @@ def test_features_are_found_by_words_and_by_meaning_each_once(planted: Planted, 
 
 
 def test_without_an_encoder_features_are_found_by_words(planted: Planted) -> None:
-    explorer = copy.copy(planted.explorer)
-    explorer._embedder, explorer.embedder_state = None, "loading"
-    explorer._queries = copy.copy(explorer._queries)
-    explorer._queries._values = type(explorer._queries._values)()
-    explorer.load_encoder = lambda **_: None  # type: ignore[method-assign]
+    explorer = planted.without_encoder("loading")
     label = next(label.text for label in planted.set.labels if label.source != "none")
     with TestClient(serve(planted, explorer)) as client:
         view = ask(client, planted.search, f="40:+0.30", find=label)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import itertools
 import re
 from concurrent.futures import ThreadPoolExecutor
@@ -237,19 +236,18 @@ def test_nothing_found_says_what_to_do(planted: Planted, client: TestClient) -> 
 
 
 @pytest.mark.parametrize(
-    ("state", "words"), [("loading", "seconds"), ("absent", "Start from"), ("failed", "loaded")]
+    ("state", "words"), [("loading", "seconds"), ("absent", "start from"), ("failed", "loaded")]
 )
 def test_without_an_encoder_the_panel_stays(state: str, words: str, planted: Planted) -> None:
-    explorer = copy.copy(planted.explorer)
-    explorer._embedder, explorer.embedder_state = None, state
-    explorer.load_encoder = lambda **_: None  # type: ignore[method-assign]
+    explorer = planted.without_encoder(state)
     with TestClient(serve(planted, explorer)) as client:
         page = client.get(planted.search, params={"q": "never embedded before", "f": "40:+0.30"})
         assert page.status_code == 200
         assert words in page.text
         assert 'id="s40"' in page.text
         twin = client.get(urls.json(planted.search), params={"q": "never embedded before"})
-        assert (twin.status_code, twin.json()["results"]) == (503, [])
+        assert (twin.status_code, twin.json()["results"]) == (200 if state == "absent" else 503, [])
+        assert "No document has these words" in twin.json()["message"]
         assert client.get(f"{planted.base}/features").status_code == 200
         assert ask(client, planted.search, f="40:+0.30")["results"]
 

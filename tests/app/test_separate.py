@@ -202,13 +202,16 @@ def test_odd_titles_and_ids_survive(client: TestClient, planted: Planted) -> Non
     assert "<script>alert" not in answer.text
 
 
-def test_without_an_encoder_texts_are_not_offered(planted: Planted) -> None:
+def test_without_an_encoder_the_words_of_a_text_choose_a_set(planted: Planted) -> None:
     from sae_core.explorer import Explorer
     from tests.app.served import serve
 
     bare = Explorer.load(planted.home / "collections" / planted.explorer.name)
     with TestClient(serve(planted, bare)) as client:
-        view = ask(client, planted, "a_q=word")
-        assert not view["has_texts"]
-        assert "cannot be embedded here" in view["message"]
+        view = ask(client, planted, f"a_q={WORDS[0]}")
+        assert view["a"]["n"] == 50
+        assert all(WORDS[0] in document["title"] for document, _ in view["a"]["documents"])
+        assert "by the words of a text" in view["remarks"][0]
+        assert "cannot be embedded here" in view["remarks"][0]
+        assert "No document has the words of “xyzzy”" in ask(client, planted, "a_q=xyzzy")["message"]
         assert ask(client, planted, "a_years=2003")["a"]["n"] > 0

@@ -24,8 +24,8 @@ def compare_texts(page: Page, site: Planted) -> None:
     page.goto(site.search)
     page.get_by_role("navigation", name="Sections").get_by_role("link", name="Contrast").click()
     expect(page.get_by_role("status").filter(has_text="Set A has no documents yet")).to_be_visible()
-    page.get_by_role("group", name="A").get_by_label("nearest to").fill(TOPIC)
-    page.get_by_role("group", name="B").get_by_label("nearest to").fill(OTHER)
+    page.get_by_role("group", name="A").get_by_label("50 best for").fill(TOPIC)
+    page.get_by_role("group", name="B").get_by_label("50 best for").fill(OTHER)
     page.get_by_role("button", name="Compare").click()
     more = page.get_by_role("region", name="More in A").locator(".separation").first
     expect(more).to_contain_text(re.compile(TOPIC, re.IGNORECASE))

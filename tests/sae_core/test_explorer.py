@@ -174,6 +174,40 @@ def demands(planted: Explorer, space: FeatureSet, rng: np.random.Generator) -> D
     )
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_words_find_and_order_and_what_is_moved_shifts(
+    planted: Explorer, space: FeatureSet, seed: int
+) -> None:
+    """Without an encoder: against its definition, with loops."""
+    rng = np.random.default_rng(seed)
+    words, asked = rng.permutation(planted.n_documents)[:200], demands(planted, space, rng)
+    x_D = planted.start(like=[17] if seed % 3 == 0 else [], words=words.tolist())
+    mean_D = planted.start(like=words[:10].tolist())
+    moves = moves_of(rng, Moves({3: 0.5})) if seed % 2 else Moves()
+    chosen: dict[str, Any] = {
+        name: getattr(asked, name) for name in ("filters", "required", "excluded", "diverse")
+    }
+    answer = planted.search_words(space.name, x_D, moves, words=words, **chosen, limit=20)
+    kept = [int(each) for each in words if searched.passes(planted, space, int(each), asked)]
+    ranks = []
+    for vector_D in (mean_D, answer.edit.steered_D):
+        products = planted.index.products(vector_D)
+        ranked = sorted(kept, key=lambda each: -products[each])
+        ranks.append({each: 1 / (60 + place) for place, each in enumerate(ranked, start=1)})
+    scores = {
+        each: 1 / (60 + place) + ranks[1][each] - ranks[0][each] for place, each in enumerate(kept, start=1)
+    }
+    found = sorted(kept, key=lambda each: -scores[each])
+    if asked.diverse:
+        found = searched.one_each(space, found)
+    assert answer.total == len(found)
+    assert answer.hits.positions.tolist() == found[:20]
+    if not moves.strengths and seed % 3 and not asked.diverse:
+        assert found == kept  # nothing moved: the order of the words, exactly
+    expected = planted.index.products(answer.edit.steered_D)[found[:20]]
+    assert answer.hits.scores.tolist() == expected.tolist()
+
+
 def moves_of(rng: np.random.Generator, before: Moves) -> Moves:
     """Mostly one slider on from those before."""
     strengths = dict(before.strengths)
