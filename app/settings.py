@@ -90,6 +90,11 @@ class Settings(BaseSettings):
         le=86_400,
         description="How often the server looks for what was published since; 0: only when it gets SIGHUP.",
     )
+    database_url: SecretStr = Field(
+        default=SecretStr(""),
+        description="The database of what people write, as postgresql://user:password@host/name; default: the "
+        "file authored.sqlite of the home folder.",
+    )
     reload_templates: bool = Field(
         default=False, description="Read templates again when they change; for people who work on them."
     )
@@ -139,6 +144,12 @@ class Settings(BaseSettings):
     def collections(self) -> Path:
         """One folder for each collection."""
         return self.home / "collections"
+
+    @property
+    def authored_url(self) -> str:
+        """The database of what people write. May hold a password: not for messages."""
+        given = self.database_url.get_secret_value().strip()
+        return given or f"sqlite:///{self.home.absolute() / 'authored.sqlite'}"
 
     @property
     def corpora(self) -> Path:
