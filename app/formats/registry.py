@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from app.formats.citations import bibtex_pieces, ris_pieces
+from app.formats.feed import atom_pieces
 from app.formats.tables import csv_pieces, parquet_pieces
 
 
@@ -34,6 +36,22 @@ FORMATS = {
             "Parquet",
             ("application/vnd.apache.parquet", "application/x-parquet"),
             parquet_pieces,
+        ),
+        Format("bib", "BibTeX", ("application/x-bibtex; charset=utf-8",), bibtex_pieces, only_documents=True),
+        Format(
+            "ris",
+            "RIS",
+            ("application/x-research-info-systems; charset=utf-8",),
+            ris_pieces,
+            only_documents=True,
+        ),
+        Format(
+            "atom",
+            "Atom feed",
+            ("application/atom+xml; charset=utf-8",),
+            atom_pieces,
+            only_documents=True,
+            is_inline=True,
         ),
     )
 }
