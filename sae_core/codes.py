@@ -20,7 +20,7 @@ from threadpoolctl import threadpool_info, threadpool_limits
 from sae_core.topk import pack, unpack
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable, Generator, Sequence
 
     from numpy.typing import NDArray
 
@@ -70,6 +70,10 @@ class Codes:
         """On how many documents each latent fires, (N,)."""
         return np.diff(self.latent_ptr)
 
+    def by_document(self) -> DocumentCodes:
+        """One of the two orders alone."""
+        return DocumentCodes(self.document_ptr, self.latents, self.values)
+
     def matrix(self) -> sp.csr_matrix:
         """The same as a sparse matrix (M, N); column indices are not sorted within a row."""
         shape = (self.n_documents, self.n_latents)
@@ -95,12 +99,20 @@ class DocumentCodes:
     latents: NDArray[np.uint32]  # of each document the strongest first, equal ones by number
     values: NDArray[np.float32]
 
+    def take(self, rows: NDArray[np.int64], n_latents: int) -> DocumentCodes:
+        """The codes of some documents, in the order asked for."""
+        taken = self._matrix(n_latents)[rows]
+        return DocumentCodes(taken.indptr.astype(np.int64), taken.indices.astype(np.uint32), taken.data)
+
+    def _matrix(self, n_latents: int) -> sp.csr_matrix:
+        signed = self.latents.view(np.int32)  # the same bytes; SciPy would copy unsigned numbers
+        shape = (len(self.document_ptr) - 1, n_latents)
+        return sp.csr_matrix((self.values, signed, self.document_ptr), shape=shape)
+
     def in_both_orders(self, n_latents: int) -> Codes:
         """The same by latent too."""
         n_documents = len(self.document_ptr) - 1
-        signed = self.latents.view(np.int32)  # the same bytes; SciPy would copy unsigned numbers
-        by_document = sp.csr_matrix((self.values, signed, self.document_ptr), shape=(n_documents, n_latents))
-        by_latent = by_document.tocsc()  # a counting sort
+        by_latent = self._matrix(n_latents).tocsc()  # a counting sort
         latent_ptr = by_latent.indptr.astype(np.int64)
         documents, values = by_latent.indices.astype(np.uint32), by_latent.data
         _sort_groups(latent_ptr, documents, values)
@@ -158,6 +170,29 @@ def encode_documents(
             if progress is not None:
                 progress(done, n_documents)
     return DocumentCodes(pointers(counts_M), _joined(latents, np.uint32), _joined(values, np.float32))
+
+
+def encode_rows(
+    sae: SAE,
+    x_MD: NDArray[np.float32],
+    rows: NDArray[np.int64],
+    progress: Callable[[int, int], None] | None = None,
+) -> DocumentCodes:
+    """Encode some documents (numbers rising) just as `encode_documents` does among all: in whole blocks."""
+    starts = np.unique(rows // ROWS_PER_BLOCK) * ROWS_PER_BLOCK
+    whole = (starts[:, None] + np.arange(ROWS_PER_BLOCK)).ravel()
+    whole = whole[whole < len(x_MD)]
+    codes = encode_documents(sae, x_MD[whole], progress)
+    return codes.take(np.searchsorted(whole, rows), sae.n_latents)
+
+
+def join_documents(parts: Sequence[DocumentCodes]) -> DocumentCodes:
+    """The codes of several parts of a collection, one after the other."""
+    counts = np.concatenate([np.diff(part.document_ptr) for part in parts])
+    latents, values = (
+        np.concatenate([getattr(part, name) for part in parts]) for name in ("latents", "values")
+    )
+    return DocumentCodes(pointers(counts), latents, values)
 
 
 def pointers(counts: NDArray[np.integer]) -> NDArray[np.int64]:

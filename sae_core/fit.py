@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from sae_core.sae import SAE
     from sae_core.train import Rows
 
+HELD_OUT, TRAINED, ADDED = range(3)  # what a document of a collection was to its SAEs: ADDED came later
+ROLES = "roles_M"
 HELDOUT_SHARE = 0.1
 MAX_HELDOUT = 5000
 MAX_SCORED = 20_000  # training rows on which the scorecard's training error is measured
@@ -87,6 +89,24 @@ def split(n: int, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     order = np.random.default_rng((seed, 3)).permutation(n)
     n_heldout = min(MAX_HELDOUT, max(1, round(HELDOUT_SHARE * n)))
     return np.sort(order[n_heldout:]), np.sort(order[:n_heldout])
+
+
+def stored_roles(generation: Path, n: int, seed: int) -> NDArray[np.uint8]:
+    """HELD_OUT, TRAINED or ADDED for each of the n documents of a collection.
+
+    Nothing is stored of a collection that is as it was built: there the roles follow from the seed.
+    """
+    stored_M = artifact.load_arrays(generation / "metadata").get(ROLES)
+    if stored_M is not None:
+        return stored_M
+    roles_M = np.full(n, HELD_OUT, dtype=np.uint8)
+    roles_M[split(n, seed)[0]] = TRAINED
+    return roles_M
+
+
+def save_roles(folder: Path, roles_M: NDArray[np.uint8]) -> None:
+    """Write into the draft of a generation what `stored_roles` gives back."""
+    artifact.save_arrays(folder / "metadata", {ROLES: roles_M})
 
 
 def train_file(

@@ -51,6 +51,13 @@ def mean_interval(values: Sequence[float] | NDArray[np.floating[Any]]) -> Interv
     return Interval(mean, mean - reach, mean + reach)
 
 
+def quotient(ours: Interval, others: Interval) -> Interval:
+    """One positive value over another, measured on other things: their relative errors add in squares."""
+    value = ours.value / others.value
+    spread = math.hypot(*((each.high - each.value) / each.value for each in (ours, others)))
+    return Interval(value, value * math.exp(-spread), value * math.exp(spread))
+
+
 def share_interval(values: Sequence[float] | NDArray[np.floating[Any]]) -> Interval:
     """The same of values between 0 and 1, which their mean cannot leave."""
     found = mean_interval(values)

@@ -77,22 +77,36 @@ def scorecard(
 
     Stability and retrieval need more than one SAE on one corpus: see `matched_share` and `ndcg_kept`.
     """
-    train, heldout = evaluate(sae, x_train_MD), evaluate(sae, x_heldout_MD)
-    rare_N = (counts_N > 0) & (counts_N < RARE_DENSITY * n_documents)
     return {
         "n_latents": sae.n_latents,
         "k": sae.k,
         "most": sae.n_picks,  # active on one document; more than k where a threshold decides
+        **errors(sae, x_train_MD, x_heldout_MD),
+        **firing(sae, counts_N, n_documents),
+    }
+
+
+def errors(sae: SAE, x_train_MD: NDArray[np.float32], x_heldout_MD: NDArray[np.float32]) -> dict[str, Any]:
+    """The part of a scorecard that rests on the documents an SAE was trained on, and those held out."""
+    train, heldout = evaluate(sae, x_train_MD), evaluate(sae, x_heldout_MD)
+    return {
         "n_train": len(x_train_MD),
         "n_heldout": len(x_heldout_MD),
         "fvu_train": train["fvu"],
         "fvu_heldout": heldout["fvu"],
         "l0": heldout["l0"],
+        "baselines": baselines(sae, x_train_MD, x_heldout_MD),
+    }
+
+
+def firing(sae: SAE, counts_N: NDArray[np.int64], n_documents: int) -> dict[str, Any]:
+    """The part of a scorecard that rests on which latents fire on how many of all documents."""
+    rare_N = (counts_N > 0) & (counts_N < RARE_DENSITY * n_documents)
+    return {
         "n_dead": int((counts_N == 0).sum()),
         "n_rare": int(rare_N.sum()),
         "density": density_histogram(counts_N, n_documents),
         "encoder_decoder": encoder_decoder(sae, counts_N),
-        "baselines": baselines(sae, x_train_MD, x_heldout_MD),
     }
 
 

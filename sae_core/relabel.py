@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 
 from sae_core import artifact
-from sae_core.embed import Embedder, KeptEmbedder, is_remote, is_same, load_embedder
+from sae_core.embed import Embedder, KeptEmbedder, is_remote, load_again
 from sae_core.endpoint import Endpoint
 from sae_core.errors import EmbeddingError, SaefariError, tidy
 from sae_core.files import explain_write_errors, write_atomic
@@ -448,11 +448,8 @@ class Relabelling:
         spec = self.explorer.embedder_spec
         if spec is None:
             return None
-        said = self.explorer.manifest["embedder"]
-        embedder = load_embedder(spec, endpoint=self._encoder_endpoint, truncate=said.get("truncate"))
-        if not is_same(said, embedder):
-            what = "The encoder here is not the one that embedded these documents."
-            raise EmbeddingError(what, remedy="Choose --predictor bm25, or build the collection again.")
+        remedy = "Choose --predictor bm25, or build the collection again."
+        embedder = load_again(self.explorer.manifest["embedder"], remedy, endpoint=self._encoder_endpoint)
         return KeptEmbedder(embedder, self._cache / "labels") if is_remote(spec) else embedder
 
     @cached_property

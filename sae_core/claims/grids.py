@@ -14,6 +14,8 @@ from sae_core.grid import GridPlan, GridSizes, is_finished, load_grid, plan_grid
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from numpy.typing import NDArray
+
     from sae_core.explorer import Explorer, FeatureSet
     from sae_core.fit import Console
 
@@ -53,7 +55,7 @@ def plan_own_grid(
     """
     path = folder / VECTORS
     x_MD = explorer.index.vectors()
-    if not _holds(path, x_MD.shape):
+    if not _holds(path, x_MD):
         with explain_write_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
             np.save(path, x_MD, allow_pickle=False)
@@ -84,9 +86,9 @@ def train_own_grid(plan: GridPlan, folder: Path, console: Console) -> GridFolder
     return GridFolder(result, folder, next(iter(plan.configs.values())).batch, words)
 
 
-def _holds(path: Path, shape: tuple[int, ...]) -> bool:
+def _holds(path: Path, x_MD: NDArray[np.float32]) -> bool:
     try:
         known: Any = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError):
         return False
-    return bool(known.shape == shape)
+    return np.array_equal(known, x_MD)

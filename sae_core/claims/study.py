@@ -15,7 +15,7 @@ from sae_core.codes import make_codes
 from sae_core.dictionaries import NAMES, Dictionary, dictionaries
 from sae_core.families import FamilyConfig, Forest, coactivate, grow
 from sae_core.features import describe
-from sae_core.fit import split
+from sae_core.fit import TRAINED, stored_roles
 from sae_core.labels.phrases import Labeller
 from sae_core.labels.predictors import WordPredictor
 from sae_core.labels.words import tokenise
@@ -86,9 +86,8 @@ class Study:
     @cached_property
     def is_train_M(self) -> NDArray[np.bool_]:
         """The documents that this SAE was trained on."""
-        found = np.zeros(len(self.x_MD), dtype=np.bool_)
-        found[split(len(self.x_MD), int(self.space.config.get("seed", 0)))[0]] = True
-        return found
+        seed = int(self.space.config.get("seed", 0))
+        return np.equal(stored_roles(self.explorer.path, len(self.x_MD), seed), TRAINED)
 
     @cached_property
     def heldout(self) -> NDArray[np.int64]:

@@ -20,8 +20,8 @@ from sae_core.errors import EmbeddingError
 
 __all__ = [
     "BUNDLED", "MAX_PIECES", "Embedder", "Estimate", "KeptEmbedder", "RowsError", "TorchEmbedder",
-    "bundled_model", "embed_corpus", "foresee", "identity", "is_remote", "is_same", "load_embedder",
-    "load_openvino",
+    "bundled_model", "embed_corpus", "foresee", "identity", "is_remote", "is_same", "load_again",
+    "load_embedder", "load_openvino",
 ]  # fmt: skip
 
 
@@ -65,6 +65,26 @@ def _known(endpoint: Endpoint | None, spec: str) -> Endpoint:
 def foresee(texts: Sequence[str], spec: str, cache_dir: Path) -> Estimate:
     """What an encoder openai:MODEL would be asked, beyond what the cache has; it is not asked now."""
     return estimate(missing_texts(texts, fingerprint_of(spec.removeprefix(PREFIX)), cache_dir))
+
+
+def load_again(
+    said: Mapping[str, Any],
+    remedy: str,
+    *,
+    backend: str = "auto",
+    device: str = "auto",
+    endpoint: Endpoint | None = None,
+) -> Embedder:
+    """The encoder of which a manifest says this, which also has its `spec`.
+
+    EmbeddingError as of `load_embedder`, and with `remedy` if what is here by that name is another one.
+    """
+    embedder = load_embedder(
+        said["spec"], backend=backend, device=device, endpoint=endpoint, truncate=said.get("truncate")
+    )
+    if not is_same(said, embedder):
+        raise EmbeddingError("The encoder here is not the one that embedded these documents.", remedy=remedy)
+    return embedder
 
 
 def identity(embedder: Embedder) -> dict[str, Any]:

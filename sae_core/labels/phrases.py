@@ -32,6 +32,7 @@ from sae_core.labels.words import tokenise
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Set as AbstractSet
 
     from numpy.typing import NDArray
 
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from sae_core.sae import SAE
 
 SOURCE = "phrases"
+NEVER_FIRES = "active on no document"  # the remark of a label that is not there
 N_STANDING_OUT, N_ACTIVE = 24, 40  # candidates of a feature: by contrast, and by activation
 VOCABULARY = 30_000  # common phrases, besides those that stand out somewhere
 LATENTS_PER_BLOCK, PHRASES_PER_BLOCK = 256, 4096
@@ -72,6 +74,9 @@ class Labeller:
     `embedder` must be the one that made `x_MD`. Without it candidates are ranked by words alone and scored
     by them; `Score.predictor` says so. Where there is no label or no score, `Label.remark` says why.
     `progress` gets (steps done, steps in all), three for each latent. Raises EmbeddingError.
+
+    With `beside`, the labels that all latents have, only those that fire and have none are named, by phrases
+    that stand out in their documents and name no other.
     """
 
     def __init__(  # noqa: PLR0917 (all that is known of a collection)
@@ -84,6 +89,8 @@ class Labeller:
         embedder: Embedder | None,
         seed: int = 0,
         progress: Callable[[int, int], None] | None = None,
+        *,
+        beside: Sequence[Label] | None = None,
     ) -> None:
         self.codes, self.table, self.seed = codes, table, seed
         self._sae, self._report = sae, progress or (lambda _done, _total: None)
@@ -91,15 +98,17 @@ class Labeller:
         self._words = WordPredictor(tokens)
         self._meaning = None if embedder is None else MeaningPredictor(embedder, x_MD)
         self.phrases = find_phrases(tokens)
-        self._splits, self._standing_out = self._shortlist()
+        self._taken = {tuple(sorted(tokens.normals(label.text))) for label in beside or () if label.text}
+        self._splits, self._standing_out = self._shortlist(unnamed(codes, beside))
         picked = {number for numbers in self._standing_out.values() for number in numbers}
-        self.vocabulary = choose_vocabulary(self.phrases, picked, VOCABULARY if self._meaning else 0)
+        n_common = VOCABULARY if self._meaning and beside is None else 0
+        self.vocabulary = choose_vocabulary(self.phrases, picked, n_common)
         self._vectors_VD, self._total_V = self._embed()
 
     def features(self) -> list[Label]:
         """One label for each latent."""
         n = self.codes.n_latents
-        labels = [Label("", "none", remark="active on no document")] * n
+        labels = [Label("", "none", remark=NEVER_FIRES)] * n
         choices = []
         for latent, activation_V in self.activations(sorted(self._splits)):
             labels[latent] = Label("", "none", remark="no phrase stands out in its documents")
@@ -116,7 +125,7 @@ class Labeller:
         """A label for each choice: phrases told apart, then the tournament; none if even the best is poor."""
         made = datetime.now(UTC).date().isoformat()
         order: list[Predictor] = [self._words] if self._meaning is None else [self._meaning, self._words]
-        candidates, entered = tell_apart(choices)
+        candidates, entered = tell_apart(choices, self._taken)
         splits = [choice.split for choice in choices]
         held = hold_tournament(candidates, splits, order[0], order[1:], judges=order, entered=entered)
         labels = []
@@ -177,10 +186,10 @@ class Labeller:
         """The share of some documents that have each phrase of the vocabulary, (V,)."""
         return self.vocabulary.shares(self.phrases, documents)
 
-    def _shortlist(self) -> tuple[dict[int, Split], dict[int, list[int]]]:
-        """Of each living latent its documents, and the phrases that stand out in those to mine."""
+    def _shortlist(self, latents: Sequence[int]) -> tuple[dict[int, Split], dict[int, list[int]]]:
+        """Of each of some latents its documents, and the phrases that stand out in those to mine."""
         splits, standing_out = {}, {}
-        for latent in np.flatnonzero(self.codes.counts()).tolist():
+        for latent in latents:
             split = splits[latent] = split_documents(self.codes, self.table, latent, self.seed)
             mined = split.mined
             standing_out[latent] = shortlist(self.phrases, mined.positives, mined.near, N_STANDING_OUT)
@@ -218,25 +227,33 @@ class Labeller:
         return self.rank(latent, split, places, parts)
 
 
+def unnamed(codes: Codes, labels: Sequence[Label] | None = None) -> list[int]:
+    """Latents that fire, without those of which these labels say more than that they did not."""
+    living: list[int] = np.flatnonzero(codes.counts()).tolist()
+    return [latent for latent in living if labels is None or labels[latent].remark == NEVER_FIRES]
+
+
 def _is_poor(parts: dict[str, float]) -> bool:
     """Whether a phrase says too little, or nothing that the documents bear out."""
     from_documents = (parts["contrast"], parts["wording"], parts.get("separation", 0.0))
     return min(parts["ranking"], max(from_documents)) < MIN_RANKING
 
 
-def tell_apart(choices: Sequence[Choice]) -> tuple[list[list[Candidate]], list[int]]:
+def tell_apart(
+    choices: Sequence[Choice], named: AbstractSet[tuple[int, ...]] = frozenset()
+) -> tuple[list[list[Candidate]], list[int]]:
     """The candidates of each feature, best first, and how many of the first may name it.
 
     A phrase names one feature only. The feature that ranks its best phrase highest comes first; another one
     takes its own next phrase if that ranks nearly as high, else says both: "diffusion, turbulence". Besides
-    that one only phrases that no other feature ranks higher may name it.
+    that one only phrases that no other feature ranks higher may name it. What is `named` already is taken.
     """
     owners: dict[tuple[int, ...], tuple[float, int]] = {}
     for choice in choices:
         for at, key in enumerate(choice.keys):
             owners[key] = max(owners.get(key, (0.0, 0)), (choice.ranking(at), -choice.id))
     picks: dict[int, tuple[list[Candidate], int]] = {}
-    taken: set[tuple[int, ...]] = set()
+    taken: set[tuple[int, ...]] = set(named)
     for choice in sorted(choices, key=lambda choice: (-choice.ranking(0), choice.id)):
         first, key, at = _first_free(choice, taken)
         taken.add(key)

@@ -149,7 +149,7 @@ def test_the_encoder_of_the_collection_judges_and_no_other(
 ) -> None:
     home, encoder = tmp_path / "home", PlantedEmbedder()
     monkeypatch.setattr("sae_core.build.load_embedder", lambda *_, **__: encoder)
-    monkeypatch.setattr("sae_core.relabel.load_embedder", lambda *_, **__: encoder)
+    monkeypatch.setattr("sae_core.embed.load_embedder", lambda *_, **__: encoder)
     sizes: dict[str, Any] = {"latents": (32,), "ks": (3,), "steps": 100, "stability": False}
     config = BuildConfig(name="planted", title="Planted", embedder="planted", **sizes)
     build(Corpus(documents(300), []), config, home, SilentConsole(), write_catalogue)
