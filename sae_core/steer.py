@@ -20,7 +20,7 @@ import numpy as np
 from sae_core.errors import SaefariError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -41,6 +41,20 @@ class FamilyMove:
 
     shares: Mapping[int, float]  # by member; |sum share_i d_i| = 1
     amount: float
+
+
+def family_shares(
+    members: Sequence[int], usual_N: NDArray[np.float32], directions_ND: NDArray[np.float32]
+) -> dict[int, float]:
+    """How members follow when their family moves by 1: in proportion to how active each usually is.
+
+    `usual_N` are mean activations where a latent fires. Members that never fire stay; so do all if the others
+    cancel.
+    """
+    usual_M = np.asarray(usual_N)[members].astype(np.float64)
+    length = float(np.linalg.norm(usual_M @ directions_ND[members]))
+    pairs = zip(members, usual_M.tolist(), strict=True)
+    return {member: usual / length for member, usual in pairs if usual > 0} if length > 0 else {}
 
 
 @dataclass(frozen=True)
