@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sae_core.corpus.text import BAD_BYTES, MAX_ABSTRACT, READ, clean_line, clean_text, shorten
+from sae_core.corpus.text import MAX_ABSTRACT, READ, clean_line, clean_text, has_bad_bytes, shorten
 from sae_core.corpus.values import (
     MAX_FIELD,
     clean_id,
@@ -54,7 +54,7 @@ def read_document(row: Mapping[str, Any]) -> tuple[Document, list[str]] | None:
     Keys are the fields of `Document`; authors and categories may be lists, any value may be missing.
     """
     title, abstract = plain(row.get("title")), plain(row.get("abstract"))
-    repairs = ["invalid UTF-8 replaced"] if BAD_BYTES.search(title + abstract) else []
+    repairs = ["invalid UTF-8 replaced"] if has_bad_bytes(title) or has_bad_bytes(abstract) else []
     raw_length = len(abstract)
     title, abstract = clean_line(title), clean_text(abstract)
     if abstract.casefold() in _NO_TEXT:
@@ -87,6 +87,12 @@ def derive_title(abstract: str) -> str:
         return sentence.group().rstrip(".")
     short = start[:_TITLE_LENGTH]
     return whole if short == whole else short.rstrip(" ,;:") + "…"
+
+
+def has_derived_title(document: Document) -> bool:
+    """Whether the title says nothing but how the text begins."""
+    may_be = document.title[:1] in (document.abstract[:1], "…", "")  # quick, and decides nearly always
+    return may_be and document.title == derive_title(document.abstract)
 
 
 def normalise_title(title: str) -> str:

@@ -14,7 +14,7 @@ from operator import attrgetter
 from pathlib import Path
 
 from sae_core.corpus.columns import choose_columns
-from sae_core.corpus.document import Document, derive_title, normalise_title, read_document
+from sae_core.corpus.document import Document, has_derived_title, normalise_title, read_document
 from sae_core.corpus.doubles import Doubles
 from sae_core.corpus.rows import EXCERPT, Record, Unreadable, read_file
 from sae_core.corpus.spool import Lazy, Spool
@@ -177,8 +177,7 @@ _PARTS = attrgetter(*(part.name for part in fields(Document)))
 
 def _known_by(document: Document) -> tuple[str, str]:
     """What no two documents have in common, and what that is: the title, or the text it was made from."""
-    is_derived = document.title == derive_title(document.abstract)
-    if is_derived:
+    if has_derived_title(document):
         return normalise_title(document.abstract), "text"
     return normalise_title(document.title), "title"
 

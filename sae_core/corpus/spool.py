@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import marshal
 import operator
 import os
 import tempfile
@@ -18,7 +18,6 @@ from sae_core.files import explain_write_errors
 IN_MEMORY = 2**20  # bytes that wait to be written: a short sequence never needs a file
 
 T = TypeVar("T")
-_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
 class Lazy(Sequence[T]):
@@ -64,12 +63,12 @@ class Spool(Lazy[T]):
     """A sequence that grows at its end and lies in a file: memory holds 8 bytes an item, where it ends.
 
     The file is made in `folder` (None: where the system has temporary files) and has no name, so that
-    nothing is left of it when the process ends, however it ends. An item is kept as the JSON of its `parts`,
-    and made again by `make`. Raises ArtifactError where the disk is full.
+    nothing is left of it when the process ends, however it ends. An item is kept as its `parts`, texts and
+    numbers, and made again by `make`. Raises ArtifactError where the disk is full.
     """
 
     def __init__(
-        self, parts: Callable[[T], Sequence[Any]], make: Callable[[Sequence[Any]], T], folder: Path | None
+        self, parts: Callable[[T], Any], make: Callable[[Sequence[Any]], T], folder: Path | None = None
     ) -> None:
         self._parts, self._make = parts, make
         self._folder = folder or Path(tempfile.gettempdir())
@@ -82,7 +81,7 @@ class Spool(Lazy[T]):
 
     def append(self, item: T) -> None:
         """Put an item behind the last."""
-        self._waiting += _encode(self._parts(item)).encode()
+        self._waiting += marshal.dumps(self._parts(item))
         self._ends.append(self._written + len(self._waiting))
         if len(self._waiting) >= IN_MEMORY:
             self._write()
@@ -93,7 +92,7 @@ class Spool(Lazy[T]):
             raw = bytes(self._waiting[start - self._written : end - self._written])
         else:
             raw = os.pread(self._file, end - start, start)
-        return self._make(json.loads(raw))
+        return self._make(marshal.loads(raw))  # noqa: S302 (of this very process: the file has no name)
 
     def _write(self) -> None:
         with explain_write_errors(self._folder):

@@ -9,7 +9,7 @@ import unicodedata
 MAX_ABSTRACT = 20_000  # characters; the encoder reads the first few hundred words, a page shows no more
 
 # Bytes that were no UTF-8 arrive as the lone surrogates of "surrogateescape".
-BAD_BYTES = re.compile("[\udc80-\udcff]+")
+_BAD_BYTES = re.compile("[\udc80-\udcff]+")
 # Control characters, lone surrogates, non-characters, and invisible ones: soft hyphen, zero-width space,
 # bidi embeddings, overrides and isolates, byte order mark, tags. Joiners and RTL marks are part of words.
 _RARE = re.compile(
@@ -71,10 +71,15 @@ def clean_text(text: str) -> str:
     return "\n\n".join(part for part in paragraphs if part)
 
 
+def has_bad_bytes(text: str) -> bool:
+    """Whether there were bytes that are no UTF-8."""
+    return not text.isascii() and _BAD_BYTES.search(text) is not None
+
+
 def strip_rare(text: str) -> str:
     if text.isascii() and text.isprintable():
         return text
-    text = _RARE.sub("", BAD_BYTES.sub("\ufffd", text))
+    text = _RARE.sub("", _BAD_BYTES.sub("\ufffd", text))
     return unicodedata.normalize("NFC", text)
 
 

@@ -16,10 +16,19 @@ MAX_FIELD = 4_000  # authors, categories, url
 MAX_COUNT = 2**63 - 1  # what SQLite can hold
 FIRST_YEAR, LAST_YEAR = 1500, 2100
 
+_SCHEME = re.compile(r"^https?://")
+_YEAR = re.compile(r"(?<!\d)(\d{4})(?:(?!\d)|(?=\d{4}(?!\d)))")
+_COUNT = re.compile(r"(\d{1,19}|\d{1,3}(?:,\d{3})+)(?:\.0*)?")
+_URL = re.compile(r"https?://[^\s<>\"]+", re.IGNORECASE)
+_DOI = re.compile(r"\b10\.\d{4,9}/[^\s<>\"]{1,200}")
+_BETWEEN_NAMES = re.compile("[;,|]")
+_WITHIN_NAME = re.compile(r"[\s;,|]+")
+_IN_WORDS = re.compile(r"(?<!\S)[A-Z][a-z]")  # "Computer Science" is one name
+
 
 def clean_id(raw: str) -> str:
     """An id that can stand in an address: no scheme, no control character, no empty or dot segment."""
-    cleaned = re.sub(r"^https?://", "", " ".join(strip_rare(raw).split())).strip("/ ")
+    cleaned = _SCHEME.sub("", " ".join(strip_rare(raw).split())).strip("/ ")
     segments = cleaned.split("/")
     if cleaned and (len(cleaned) > MAX_ID or any(segment.strip() in ("", ".", "..") for segment in segments)):
         return "doc-" + hashlib.sha256(cleaned.encode()).hexdigest()[:16]
@@ -35,7 +44,7 @@ def parse_year(value: object) -> int | None:
     if isinstance(value, bool):
         return None
     written = plain(value)[:100].strip()
-    found = re.search(r"(?<!\d)(\d{4})(?:(?!\d)|(?=\d{4}(?!\d)))", written)
+    found = _YEAR.search(written)
     year = int(found.group(1)) if found and not written.startswith("-") else 0
     return year if FIRST_YEAR <= year <= LAST_YEAR else None
 
@@ -43,14 +52,14 @@ def parse_year(value: object) -> int | None:
 def parse_count(value: object) -> int | None:
     if isinstance(value, bool):
         return None
-    digits = re.fullmatch(r"(\d{1,19}|\d{1,3}(?:,\d{3})+)(?:\.0*)?", plain(value).strip())
+    digits = _COUNT.fullmatch(plain(value).strip())
     count = int(digits.group(1).replace(",", "")) if digits else -1
     return count if 0 <= count <= MAX_COUNT else None
 
 
 def find_url(value: object) -> str:
     url = strip_rare(plain(value)[: MAX_FIELD + 1]).strip()
-    if len(url) > MAX_FIELD or not re.fullmatch(r"https?://[^\s<>\"]+", url, re.IGNORECASE):
+    if len(url) > MAX_FIELD or not _URL.fullmatch(url):
         return ""
     try:
         return url if urlsplit(url).hostname else ""
@@ -64,7 +73,7 @@ def find_doi(value: object) -> str:
     >>> find_doi("https://doi.org/10.1000/182."), find_doi("doi:none")
     ('10.1000/182', '')
     """
-    found = re.search(r"\b10\.\d{4,9}/[^\s<>\"]{1,200}", strip_rare(plain(value)[:MAX_FIELD]))
+    found = _DOI.search(strip_rare(plain(value)[:MAX_FIELD]))
     return found.group().rstrip(".,;)]}'") if found else ""
 
 
@@ -88,14 +97,11 @@ def read_categories(value: object) -> str:
     """Names joined by spaces, those inside a name made hyphens; a cell may hold one name or many."""
     items = [clean_line(plain(item)) for item in _items(value)]
     if len(items) == 1 and not isinstance(value, list | tuple):
-        items = re.split(r"[;,|]", items[0])
+        items = _BETWEEN_NAMES.split(items[0])
         if len(items) == 1 and not _IN_WORDS.search(items[0]):  # codes: "cs.LG stat.ML"
             items = items[0].split()
-    names = (re.sub(r"[\s;,|]+", "-", item.strip()) for item in items)
+    names = (_WITHIN_NAME.sub("-", item.strip()) for item in items)
     return " ".join(dict.fromkeys(name for name in names if name))
-
-
-_IN_WORDS = re.compile(r"(?<!\S)[A-Z][a-z]")  # "Computer Science" is one name
 
 
 def _items(value: object) -> list[Any]:
