@@ -41,12 +41,12 @@ def _heading(listed: Documents) -> list[str]:
 
 def bibtex_entry(document: Document) -> str:
     """One entry, with a key that is the same in every list and belongs to no other id of the collection."""
-    found = _ARXIV.fullmatch(document.url)
+    found, journal = _ARXIV.fullmatch(document.url), _journal(document)
     named = {
         "title": f"{{{latex(document.title or document.id)}}}",  # styles leave the case of what is in braces
         "author": " and ".join(map(_bibtex_name, authors_of(document))),
         "year": str(document.year or ""),
-        "journal": latex(document.venue),
+        "journal": latex(journal),
         "doi": _verbatim(document.doi),
         "eprint": _verbatim(found.group(1)) if found else "",
         "archiveprefix": "arXiv" if found else "",
@@ -55,7 +55,12 @@ def bibtex_entry(document: Document) -> str:
         "abstract": latex(document.abstract),
     }
     fields = "".join(f"  {name} = {{{value}}},\n" for name, value in named.items() if value)
-    return f"@{'article' if document.venue else 'misc'}{{{citation_key(document)},\n{fields}}}\n"
+    return f"@{'article' if journal else 'misc'}{{{citation_key(document)},\n{fields}}}\n"
+
+
+def _journal(document: Document) -> str:
+    """Where it appeared; corpora of preprints put a category there."""
+    return "" if document.venue in document.categories.split() else document.venue
 
 
 def citation_key(document: Document) -> str:
@@ -218,12 +223,12 @@ def ris_pieces(listed: Documents) -> Iterator[bytes]:
 def ris_record(document: Document) -> str:
     """One record: lines of a tag, two spaces, a hyphen, a space and a value."""
     named = [
-        ("TY", "JOUR" if document.venue else "GEN"),
+        ("TY", "JOUR" if _journal(document) else "GEN"),
         ("ID", citation_key(document)),
         ("TI", document.title or document.id),
         *[("AU", _ris_name(name)) for name in authors_of(document) if name != "others"],
         ("PY", str(document.year or "")),
-        ("JO", document.venue),
+        ("JO", _journal(document)),
         ("DO", document.doi),
         ("UR", document.url),
         *[("KW", category) for category in document.categories.split()],

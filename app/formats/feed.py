@@ -36,7 +36,7 @@ def _urn(name: str) -> str:
 
 def _head(listed: Documents) -> Iterator[str]:
     yield '<?xml version="1.0" encoding="utf-8"?>\n<feed xmlns="http://www.w3.org/2005/Atom">\n'
-    yield f"<id>{_urn(listed.url)}</id>\n{_element('title', listed.title)}"
+    yield f"<id>{_urn(f'{listed.kind.name} {listed.url}')}</id>\n{_element('title', listed.title)}"
     yield f"<updated>{listed.built}</updated>\n"
     yield f"<author><name>{_text(listed.collection)}</name></author>\n"
     yield "<generator>Saefari</generator>\n"

@@ -82,6 +82,12 @@ def test_fields_of_an_article() -> None:
     ]  # fmt: skip
 
 
+def test_a_category_is_no_journal() -> None:
+    (entry,) = parsed(paper(venue="hep-ph", categories="hep-ph hep-ex"))
+    assert entry["type"] == "misc"
+    assert "journal" not in entry
+
+
 def test_what_is_unknown_is_left_out() -> None:
     assert parsed(paper("", id="a1")) == [{"type": "misc", "key": "a1", "title": "{a1}"}]
 
