@@ -146,7 +146,7 @@ class _Builder:
         self.rejected: Spool[Rejected] = Spool(tuple, lambda parts: (parts[0], parts[1], parts[2]), folder)
         self.repaired: Counter[str] = Counter()
         self._ids = Doubles(lambda at: self.documents[at].id)
-        self._titles = Doubles(lambda at: _known_by(self.documents[at])[0])
+        self._titles = Doubles(lambda at: known_by(self.documents[at])[0])
 
     def add(self, number: int, row: Record | Unreadable) -> None:
         if isinstance(row, Unreadable):
@@ -158,7 +158,7 @@ class _Builder:
         document, repairs = read
         if document.id in self._ids:
             return self._reject(number, "duplicate id", f"{document.id}: {document.title}")
-        same, what = _known_by(document)
+        same, what = known_by(document)
         if same in self._titles:
             return self._reject(number, f"duplicate {what}", document.title)
         position = len(self.documents)
@@ -175,7 +175,7 @@ class _Builder:
 _PARTS = attrgetter(*(part.name for part in fields(Document)))
 
 
-def _known_by(document: Document) -> tuple[str, str]:
+def known_by(document: Document) -> tuple[str, str]:
     """What no two documents have in common, and what that is: the title, or the text it was made from."""
     if has_derived_title(document):
         return normalise_title(document.abstract), "text"
