@@ -19,7 +19,6 @@ ASKED: list[dict[str, Any]] = [
     {"q": WORDS[3], "like": ["doc-0017", "doc-0044"], "unlike": "doc-0090", "ignore": [5, 12]},
     {"q": f"{WORDS[3]} {WORDS[9]}", "f": {5: 1.5}, "keep": 0.8, "refine": True},
     {"f": {5: 1.0, 7: 0.5}, "year_min": 2004, "year_max": 2015},
-    {"q": WORDS[8], "require": [3], "f": {5: 0.4}},
     {"q": WORDS[8], "exclude": [4], "cited_min": 3, "diverse": True},
     {"q": WORDS[8], "f": {5: 0.4}, "keywords": 0.4, "venue": ["Journal 1", "Journal 2"]},
     {"q": WORDS[8], "category": "group-2", "f": {11: 0.3}},
@@ -60,6 +59,11 @@ def test_a_family_moves_as_far(planted: Planted, client: TestClient) -> None:
     family = planted.set.families[0]
     asked = {"q": WORDS[3], "family": {family.id: 0.5}, "f": {family.members[1]: 0.2}}
     same(planted, client, {**asked, "lock": [family.members[2]]})
+
+
+def test_demands_are_the_same(planted: Planted, client: TestClient) -> None:
+    often = int(planted.set.features.n_documents_N.argmax())
+    same(planted, client, {"q": WORDS[8], "require": [often], "f": {5: 0.4}})
 
 
 def test_bounds_are_the_same() -> None:
