@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import combinations
+from itertools import combinations, permutations
 
 import numpy as np
 from fastapi import APIRouter, Request
@@ -11,6 +11,7 @@ from fastapi.responses import Response
 from app import urls
 from app.claims import splitting_view
 from app.deps import ServedCollection, ServedSAE, add_page, get_collection
+from app.formats import Files, Row, Table, batched, kinds
 from app.pages import page
 from app.views.common import FeatureChip
 from app.views.scorecard import ComparedPair, CompareView, SplitFeature
@@ -33,16 +34,36 @@ def compare_view(collection: ServedCollection) -> CompareView:
     return CompareView(
         collection=collection.card,
         saes=[sae.summary for sae in saes],
-        label_auc=[_mean_auc(sae) for sae in saes],
+        label_auc=[sae.mean_auc for sae in saes],
         pairs=[found for a, b in combinations(saes, 2) if (found := _pair(a, b)) is not None],
         url=url,
         json_url=urls.json(url),
     )
 
 
-def _mean_auc(sae: ServedSAE) -> float | None:
-    scores = [label.trust.auc for label in sae.labels if label.trust.auc is not None]
-    return float(np.mean(scores)) if scores else None
+def compare_file(request: Request, name: str) -> Table:
+    """The SAEs, or which feature of one is nearest to each feature of another."""
+    collection = get_collection(request)
+    saes, url = list(collection.saes.values()), urls.compare(collection.name)
+    if name == "saes":
+        rows = [kinds.sae_row(sae.summary, sae.mean_auc) for sae in saes]
+        return collection.table(kinds.SAES, "SAEs", url, iter([rows]))
+    batches = (
+        [_match(one, other, latent) for latent in some]
+        for one, other in permutations(saes, 2)
+        if other.name in one.set.matches
+        for some in batched(range(one.n_latents))
+    )
+    return collection.table(kinds.MATCHES, "features across SAEs", url, batches)
+
+
+def _match(one: ServedSAE, other: ServedSAE, latent: int) -> Row:
+    found = one.set.matches[other.name]
+    nearest = int(found.latent_N[latent])
+    if nearest < 0:
+        return (one.name, latent, one.texts[latent], other.name, None, "", None, None)
+    numbers = (float(found.cosine_N[latent]), float(found.jaccard_N[latent]))
+    return (one.name, latent, one.texts[latent], other.name, nearest, other.texts[nearest], *numbers)
 
 
 def _pair(a: ServedSAE, b: ServedSAE) -> ComparedPair | None:
@@ -103,4 +124,6 @@ def _is_shown(sae: ServedSAE, latent: int) -> bool:
     return sae.fires[latent] > 0 and sae.labels[latent].source != "none"
 
 
-add_page(router, "/{collection}/compare", compare)
+FILES = Files({"saes": kinds.SAES, "matches": kinds.MATCHES}, compare_file)
+
+add_page(router, "/{collection}/compare", compare, FILES)

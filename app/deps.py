@@ -132,6 +132,12 @@ class ServedSAE:
     def density(self, latent: int) -> float:
         return self.fires[latent] / max(self.n_documents, 1)
 
+    @property
+    def mean_auc(self) -> float | None:
+        """Mean area under the curve of the labels that were scored."""
+        scores = [label.trust.auc for label in self.labels if label.trust.auc is not None]
+        return float(np.mean(scores)) if scores else None
+
     def share(self, latent: int, activation: float) -> float:
         """The activation as a share of the feature's maximum, 0 to 1."""
         maximum = self.maxima[latent]

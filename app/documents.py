@@ -16,20 +16,27 @@ from app.deps import (
     link,
     shorten,
 )
+from app.formats import Documents, Files, Table, kinds
 from app.pages import page
 from app.query import Parameters, SearchQuery, clean
-from app.views.common import DocumentCard, Option
+from app.views.common import DocumentCard, FeatureChip, Option
 from app.views.library import DocumentView
 
 router = APIRouter()
 
 N_NEIGHBOURS = 10
+MAX_NEIGHBOURS = 1_000  # of a file
 N_SUGGESTIONS = 8
 MAX_ID = 1_000
 MAX_NAME = 200
 
 
 def document(request: Request) -> Response:
+    return page(request, "document", document_view(*_asked_for(request)))
+
+
+def _asked_for(request: Request) -> tuple[ServedCollection, ServedSAE | None, int]:
+    """The collection, the SAE of the fingerprint, and the document's position."""
     collection = get_collection(request)
     parameters = Parameters(request.scope["query_string"])
     chosen = parameters.text("sae", MAX_NAME)
@@ -38,7 +45,7 @@ def document(request: Request) -> Response:
     position = collection.catalog.find_position(wanted.replace("\0", ""))
     if position is None:
         raise _not_found(collection, clean(wanted))
-    return page(request, "document", document_view(collection, sae, position))
+    return collection, sae, position
 
 
 def document_view(collection: ServedCollection, sae: ServedSAE | None, position: int) -> DocumentView:
@@ -50,7 +57,7 @@ def document_view(collection: ServedCollection, sae: ServedSAE | None, position:
         sae=sae.name if sae else None,
         document=document_card(position, found, url),
         categories=found.categories.split(),
-        fingerprint=sae.chips_of(position, most=sae.n_latents) if sae else [],
+        fingerprint=_fingerprint(sae, position),
         explained=explorer.code(sae.name, explorer.vector(position)).explained if sae else None,
         neighbours=_neighbours(collection, sae, position),
         steer_url=SearchQuery(collection.name, sae.name, like=(found.id,)).url() if sae else None,
@@ -71,6 +78,27 @@ def _neighbours(
     return list(zip(cards, hits.scores.tolist(), strict=True))
 
 
+def document_file(request: Request, name: str) -> Table | Documents:
+    """The document itself, its nearest, or its features."""
+    collection, sae, position = _asked_for(request)
+    found = collection.catalog.documents([position])[0]
+    url = collection.document_url(found.id, sae)
+    if name == "features":
+        rows = [kinds.fingerprint_row(chip) for chip in _fingerprint(sae, position)]
+        return collection.table(kinds.FINGERPRINT, f"{found.id} features", url, iter([rows]))
+    if name == "document":
+        itself = collection.listed([position], sae, lambda _: ())
+        return collection.documents(kinds.DOCUMENT, found.id, url, itself)
+    hits = collection.explorer.neighbours(position, MAX_NEIGHBOURS)
+    scores = hits.scores.tolist()
+    batches = collection.listed(hits.positions.tolist(), sae, lambda at: (at + 1, scores[at]))
+    return collection.documents(kinds.NEAREST, f"{found.id} neighbours", url, batches)
+
+
+def _fingerprint(sae: ServedSAE | None, position: int) -> list[FeatureChip]:
+    return sae.chips_of(position, most=sae.n_latents) if sae else []
+
+
 def _not_found(collection: ServedCollection, wanted: str) -> PageNotFound:
     similar = collection.catalog.find_documents(wanted, N_SUGGESTIONS)
     suggestions = [link(title, urls.document(collection.name, found)) for found, title in similar]
@@ -82,6 +110,10 @@ def _not_found(collection: ServedCollection, wanted: str) -> PageNotFound:
     )
 
 
+FILES = Files(
+    {"document": kinds.DOCUMENT, "neighbours": kinds.NEAREST, "features": kinds.FINGERPRINT}, document_file
+)
+
 # The bare path takes the id as a parameter: for ids that a path cannot carry, see `urls.document`.
-add_page(router, "/{collection}/documents", document)
-add_page(router, "/{collection}/documents/{document:path}", document)
+add_page(router, "/{collection}/documents", document, FILES)
+add_page(router, "/{collection}/documents/{document:path}", document, FILES)

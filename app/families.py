@@ -12,6 +12,7 @@ from fastapi.responses import Response
 from app import urls
 from app.deps import ServedCollection, ServedSAE, add_page, get_sae, paging, wanted_block
 from app.forest import ServedForest, definition, finite, measures
+from app.formats import MAX_ROWS, Files, Table, batched, kinds, next_page
 from app.growing import Growing, get_grower, growing_page
 from app.pages import page
 from app.query import AREAS, COLOURS, FAMILY_NUMBERS, FAMILY_SORTS, MANY, FamilyQuery, base_config, used_by
@@ -23,6 +24,7 @@ from sae_core.families.model import EDGES
 router = APIRouter()
 
 LIST_SIZE = 24
+MAX_FAMILIES = MAX_ROWS // LIST_SIZE * LIST_SIZE  # of a file, which ends where a page does
 N_RANKED = 5  # best and worst
 N_MAIN = 4  # parameters that are not folded
 
@@ -70,6 +72,26 @@ async def families(request: Request) -> Response:
     if isinstance(forest, Growing):
         return growing_page(request, query, forest, wanted_block(request) or "main")
     return await run_in_threadpool(_families, request, collection, sae, forest, query)
+
+
+async def family_file(request: Request, name: str) -> Table | Response:
+    """As many families as a file may have, from those of the page on."""
+    del name
+    collection, sae = get_sae(request)
+    query = FamilyQuery.parse(
+        collection.name, sae.name, request.scope["query_string"], sae.forest.config, sae.algorithms
+    )
+    forest = await get_grower(request).forest(sae, query.config)
+    if isinstance(forest, Growing):
+        return growing_page(request, query, forest, "main")
+    ordered = sorted(forest.families.values(), key=_order(forest, query.sort))
+    first = (query.page - 1) * LIST_SIZE
+    batches = (
+        [kinds.family_row(forest.card(family)) for family in some]
+        for some in batched(ordered[first : first + MAX_FAMILIES])
+    )
+    following = next_page(query.url, query.page, LIST_SIZE, MAX_FAMILIES, len(ordered))
+    return collection.table(kinds.FAMILIES, f"{sae.name} families", query.url(), batches, following)
 
 
 def _families(
@@ -184,4 +206,6 @@ def _parameter(name: str, config: FamilyConfig, base: FamilyConfig) -> Parameter
     )
 
 
-add_page(router, "/{collection}/{sae}/families", families)
+FILES = Files({"families": kinds.FAMILIES}, family_file)
+
+add_page(router, "/{collection}/{sae}/families", families, FILES)

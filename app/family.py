@@ -14,6 +14,7 @@ from fastapi.responses import Response
 from app import urls
 from app.deps import PageNotFound, ServedCollection, ServedSAE, add_page, get_sae, link, shorten, wanted_block
 from app.forest import ServedForest, definition, measures
+from app.formats import MAX_ROWS, Documents, Files, Row, Table, batched, kinds, next_page
 from app.growing import Growing, get_grower, growing_page
 from app.labels import why
 from app.pages import page
@@ -34,6 +35,15 @@ MAX_TREE_ROWS = 1_000  # whatever is unfolded
 
 
 async def family(request: Request) -> Response:
+    asked = await _asked_for(request)
+    return asked if isinstance(asked, Response) else await run_in_threadpool(_family, request, *asked)
+
+
+Asked = tuple[ServedCollection, ServedSAE, ServedForest, Family, FamilyQuery]
+
+
+async def _asked_for(request: Request) -> Asked | Response:
+    """The family of the address under its parameters, or the answer that it is still being found."""
     collection, sae = get_sae(request)
     number = _number(request, sae)
     query = FamilyQuery.parse(
@@ -45,7 +55,36 @@ async def family(request: Request) -> Response:
     found = forest.families.get(number)
     if found is None:
         raise _no_such_family(sae, query)
-    return await run_in_threadpool(_family, request, collection, sae, forest, found, query)
+    return collection, sae, forest, found, query
+
+
+async def family_file(request: Request, name: str) -> Table | Documents | Response:
+    """All features of the family, or the documents that have most of them."""
+    asked = await _asked_for(request)
+    return asked if isinstance(asked, Response) else await run_in_threadpool(_file, name, *asked)
+
+
+def _file(  # noqa: PLR0917 (what a request is about)
+    name: str,
+    collection: ServedCollection,
+    sae: ServedSAE,
+    forest: ServedForest,
+    found: Family,
+    query: FamilyQuery,
+) -> Table | Documents:
+    title, url = f"{sae.name} family {found.id}: {forest.name(found.id)}", query.url()
+    if name == "members":
+        rows = kinds.member_rows(sae.tree(found))
+        return collection.table(kinds.MEMBERS, title, url, batched(rows))
+    positions, n_active, sums = _together(sae, found)
+    first = (query.page - 1) * MAX_ROWS
+
+    def own(at: int) -> Row:
+        return (first + at + 1, n_active[first + at], sums[first + at])
+
+    batches = collection.listed(positions[first : first + MAX_ROWS], sae, own)
+    following = next_page(query.url, query.page, MAX_ROWS, MAX_ROWS, len(positions))
+    return collection.documents(kinds.FAMILY_DOCUMENTS, title, url, batches, following)
 
 
 def _number(request: Request, sae: ServedSAE) -> int:
@@ -209,7 +248,12 @@ def _heat(sae: ServedSAE, members: Sequence[int]) -> list[list[float]]:
 
 
 def _documents(collection: ServedCollection, sae: ServedSAE, found: Family) -> list[DocumentCard]:
-    """The documents on which most members fire; of equals those with the larger sum of activations."""
+    positions, _, _ = _together(sae, found)
+    return collection.cards(positions[:N_DOCUMENTS], sae, with_chips=True)
+
+
+def _together(sae: ServedSAE, found: Family) -> tuple[list[int], list[int], list[float]]:
+    """The documents on which most members fire, how many, and the sums of activations, which settle ties."""
     n_active = np.zeros(sae.n_documents, dtype=np.int32)
     sums = np.zeros(sae.n_documents, dtype=np.float32)
     for member in found.members:
@@ -217,8 +261,8 @@ def _documents(collection: ServedCollection, sae: ServedSAE, found: Family) -> l
         n_active[documents] += 1
         sums[documents] += activations
     touched = np.flatnonzero(n_active)
-    best = touched[np.lexsort((touched, -sums[touched], -n_active[touched]))[:N_DOCUMENTS]]
-    return collection.cards(best.tolist(), sae, with_chips=True)
+    best = touched[np.lexsort((touched, -sums[touched], -n_active[touched]))]
+    return best.tolist(), n_active[best].tolist(), sums[best].tolist()
 
 
 # --- its neighbours -------------------------------------------------------------------------------
@@ -255,4 +299,6 @@ def _related(forest: ServedForest, found: Family) -> list[FamilyCard]:
     return [forest.card(other) for _, other in ordered[:N_RELATED]]
 
 
-add_page(router, "/{collection}/{sae}/families/{family}", family)
+FILES = Files({"members": kinds.MEMBERS, "documents": kinds.FAMILY_DOCUMENTS}, family_file)
+
+add_page(router, "/{collection}/{sae}/families/{family}", family, FILES)

@@ -18,7 +18,7 @@ from threadpoolctl import threadpool_limits
 from app import compare, documents, families, family, features, overview, pages, search, separate, urls
 from app.catalog import CatalogTimeout
 from app.deps import Library, PageNotFound, get_library, link
-from app.formats import NotAcceptable
+from app.formats import NotAcceptable, NothingToList
 from app.growing import Grower, TooManyJobs
 from app.middleware import LastResort, Limits, SearchSlots, SecurityHeaders, error_response
 from app.query import BadParameter
@@ -133,7 +133,7 @@ async def _show_saefari_error(request: Request, error: Exception) -> Response:
 
 
 def _status(error: SaefariError) -> tuple[int, str]:
-    if isinstance(error, BadParameter | BadLens):
+    if isinstance(error, BadParameter | BadLens | NothingToList):
         return 400, "This address has a mistake"
     if isinstance(error, NotFoundError):
         return 404, "Not found"

@@ -173,7 +173,11 @@ _RANGE_HEADERS = (b"range", b"if-range")
 
 
 class SearchSlots:
-    """Lets only so many searches run at once, and drops those whose browser left while they waited."""
+    """Lets only so many searches run at once, and drops those whose browser left while they waited.
+
+    A slot is free again when the answer begins: ranking is done then, and whoever reads slowly, or takes a
+    long list, is in nobody's way.
+    """
 
     def __init__(self, app: ASGIApp, *, slots: int, queue: int, is_search: Callable[[str], bool]) -> None:
         self.app = app
@@ -196,14 +200,45 @@ class SearchSlots:
         if self._limiter is None:
             self._limiter = anyio.CapacityLimiter(self.slots)
         self.waiting += 1
+        slot = _Slot(self, self._limiter)
         try:
-            async with self._limiter:
-                message = await _pending_message(receive)
-                if message is not None and message["type"] == "http.disconnect":
-                    return
-                await self.app(scope, _with_first(message, receive), send)
+            await slot.take()
+            message = await _pending_message(receive)
+            if message is not None and message["type"] == "http.disconnect":
+                return
+            await self.app(scope, _with_first(message, receive), slot.sending(send))
         finally:
-            self.waiting -= 1
+            slot.free()
+
+
+class _Slot:
+    """One request's place among the searches that wait or run."""
+
+    def __init__(self, searches: SearchSlots, limiter: anyio.CapacityLimiter) -> None:
+        self.searches = searches
+        self.limiter = limiter
+        self.is_taken = False
+        self.is_free = False
+
+    async def take(self) -> None:
+        await self.limiter.acquire_on_behalf_of(self)
+        self.is_taken = True
+
+    def free(self) -> None:
+        """Once; again does nothing."""
+        if self.is_free:
+            return
+        self.is_free = True
+        self.searches.waiting -= 1
+        if self.is_taken:
+            self.limiter.release_on_behalf_of(self)
+
+    def sending(self, send: Send) -> Send:
+        async def send_and_free(message: Message) -> None:
+            self.free()
+            await send(message)
+
+        return send_and_free
 
 
 async def _pending_message(receive: Receive) -> Message | None:

@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 
 from app import urls
 from app.deps import PageNotFound, ServedCollection, ServedSAE, add_page, get_sae, link, paging, shorten
-from app.formats import Files, Table, batched, kinds
+from app.formats import Files, NothingToList, Table, batched, kinds
 from app.pages import page
 from app.query import CONTRAST_SORTS, MAX_STRENGTH, SeparateQuery, Side, as_strength
 from app.views.common import DocumentLink, Option
 from app.views.search import SeparateView, SeparationRow, SideView
 from sae_core.contrast import LEVEL, Separation, separate, smallest_p
-from sae_core.errors import EmbedderNotReady, SaefariError
+from sae_core.errors import EmbedderNotReady
 from sae_core.features import QUANTILES
 
 router = APIRouter()
@@ -41,10 +41,6 @@ SORT_KEYS: dict[str, Callable[[Separation], float]] = {
     "odds": lambda each: -max(each.log_odds.low, -each.log_odds.high),
     "share": lambda each: -abs(each.share_a - each.share_b),
 }
-
-
-class BadSets(SaefariError):
-    """Two sets of documents that cannot be compared."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +67,7 @@ def separate_file(request: Request, name: str) -> Table:
     query = SeparateQuery.parse(collection.name, sae.name, request.scope["query_string"])
     sets = _sets(collection, query)
     if sets.problem is not None:
-        raise BadSets(sets.problem, remedy="Change the sets.")
+        raise NothingToList(sets.problem)
     ordered = [
         (side, each)
         for side, column in zip("ab", _columns(separate(sae.set.codes, sets.a, sets.b)), strict=True)
@@ -330,5 +326,8 @@ def _sorts(query: SeparateQuery) -> list[Option]:
 
 
 add_page(
-    router, "/{collection}/{sae}/separate", separate_page, Files({"features": kinds.SEPARATING}, separate_file)
+    router,
+    "/{collection}/{sae}/separate",
+    separate_page,
+    Files({"features": kinds.SEPARATING}, separate_file),
 )

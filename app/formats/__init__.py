@@ -4,6 +4,7 @@ A route that has lists hands `Files` to `app.deps.add_page`: what they are, and 
 sees nothing of formats; a format sees nothing of routes.
 """
 
+from app.formats import kinds
 from app.formats.lists import (
     BATCH,
     MAX_ROWS,
@@ -23,7 +24,16 @@ from app.formats.lists import (
 )
 from app.formats.negotiation import HTML, JSON, page_format
 from app.formats.registry import FORMATS, Format
-from app.formats.serving import Files, NotAcceptable, add_next, answer, convertor, in_format, twins
+from app.formats.serving import (
+    Files,
+    NotAcceptable,
+    NothingToList,
+    add_next,
+    answer,
+    convertor,
+    in_format,
+    twins,
+)
 
 __all__ = [
     "BATCH",
@@ -38,6 +48,7 @@ __all__ = [
     "Format",
     "Kind",
     "NotAcceptable",
+    "NothingToList",
     "Row",
     "Table",
     "add_next",
@@ -47,6 +58,7 @@ __all__ = [
     "convertor",
     "in_format",
     "integer",
+    "kinds",
     "next_page",
     "number",
     "page_format",

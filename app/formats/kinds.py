@@ -83,6 +83,43 @@ def sae_row(sae: SAESummary, label_auc: float | None) -> Row:
     return (*sizes, sae.n_dead, sae.n_families, sae.n_labelled, label_auc, sae.url)
 
 
+CURVE = Kind(
+    "training-curve",
+    "a line of the training log; what an older log did not have is empty",
+    (
+        integer("step", "of training"),
+        number("fvu_train", "fraction of variance unexplained, on training rows"),
+        number("fvu_heldout", "the same on rows held out"),
+        number("dead", "share of latents that did not fire for long"),
+        number("rare", "share of latents that fire on less than one row in 10,000"),
+        number("learning_rate", "at that step"),
+    ),
+)
+BASELINES = Kind(
+    "baselines",
+    "a simpler dictionary of the same size",
+    (
+        text("name", "what it is"),
+        number("fvu_heldout", "fraction of variance unexplained, on rows held out"),
+        text("remark", "how it was made"),
+    ),
+)
+MATCHES = Kind(
+    "matched-features",
+    "a feature of one SAE and the nearest of another, for every pair of SAEs both ways",
+    (
+        text("sae", "name of the one"),
+        _LATENT,
+        _LABEL,
+        text("other_sae", "name of the other"),
+        integer("other_latent", "number of its nearest feature by direction; empty where either never fires"),
+        text("other_label", "its label"),
+        number("cosine", "of the decoder directions"),
+        number("jaccard", "documents with both features over documents with either"),
+    ),
+)
+
+
 # --- features -------------------------------------------------------------------------------------
 
 FEATURES = Kind(
@@ -278,17 +315,18 @@ FAMILY_DOCUMENTS = Kind(
     ),
     of_documents=True,
 )
+DOCUMENT = Kind("document", "the document", (), of_documents=True)
 NEAREST = Kind(
     "document-neighbours",
-    "a document, the nearest to the page's first; that one itself begins the list",
+    "a document, the nearest first",
     (
-        integer("rank", "0 for the document itself, then from 1"),
+        integer("rank", "place in the list, from 1"),
         number("cosine", "of the embeddings"),
     ),
     of_documents=True,
 )
 
 KINDS = (
-    COLLECTIONS, SAES, FEATURES, NEIGHBOURS, FINGERPRINT, FAMILIES, MEMBERS, SEPARATING,
-    RESULTS, EVIDENCE, FAMILY_DOCUMENTS, NEAREST,
+    COLLECTIONS, SAES, CURVE, BASELINES, MATCHES, FEATURES, NEIGHBOURS, FINGERPRINT, FAMILIES, MEMBERS,
+    SEPARATING, RESULTS, EVIDENCE, FAMILY_DOCUMENTS, DOCUMENT, NEAREST,
 )  # fmt: skip

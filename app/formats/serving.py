@@ -36,6 +36,10 @@ class NotAcceptable(SaefariError):
         )
 
 
+class NothingToList(SaefariError):
+    """What is asked for can be answered with a sentence, but not with a list."""
+
+
 @dataclass(frozen=True)
 class Files:
     """The lists of a page by name, the first being what is meant where none is named.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import anyio
 import numpy as np
@@ -16,14 +16,14 @@ from numpy.typing import NDArray
 
 from app import lenses, urls
 from app.deps import ServedCollection, ServedSAE, add_page, get_library, get_sae, paging, wanted_block
-from app.formats import JSON, in_format, page_format
+from app.formats import JSON, Documents, Files, NothingToList, in_format, kinds, next_page, page_format
 from app.pages import page
-from app.query import BadParameter, Parameters, SearchQuery, readable
+from app.query import MAX_PAGE, BadParameter, Parameters, SearchQuery, readable
 from app.search import facets, moves, panel, results
 from app.search.asking import Search, plan
 from app.views.search import SearchView
 from sae_core.errors import EmbedderNotReady, SaefariError
-from sae_core.explorer import SearchAnswer
+from sae_core.explorer import DEPTH, SearchAnswer
 from sae_core.lenses import BadLens
 from sae_core.steer import CancelledQuery
 
@@ -32,7 +32,9 @@ __all__ = ["Search", "is_search", "plan", "router", "search"]
 router = APIRouter()
 
 NOTHING = "There is nothing to search for: say what documents should be about, or raise a strength."
+N_RANKED = MAX_PAGE * results.PAGE_SIZE  # as far as pages reach
 WITHOUT_MISTAKE = "The panel shows what can be read of this address. Press Search to go on with that."
+T = TypeVar("T")
 BLOCKS = ("results", "panel", "found")  # of the page, each of which htmx may ask for alone
 
 
@@ -64,9 +66,10 @@ async def search(request: Request) -> Response:
     return await _in_thread(request, _answer, request, asked, began)
 
 
-async def _in_thread(request: Request, work: Callable[..., Response], *parts: Any) -> Response:
+async def _in_thread(request: Request, work: Callable[..., T], *parts: Any) -> T | Response:
     """The work's answer; without beginning it if the browser leaves before a thread is free."""
-    answers = [Response(status_code=204)]  # to nobody
+    answers: list[T | Response] = [Response(status_code=204)]  # to nobody
+    failures: list[Exception] = []  # raised outside the group, which would wrap them
     async with anyio.create_task_group() as group:
 
         async def leave() -> None:
@@ -75,9 +78,41 @@ async def _in_thread(request: Request, work: Callable[..., Response], *parts: An
             group.cancel_scope.cancel()
 
         group.start_soon(leave)
-        answers.append(await run_in_threadpool(work, *parts))
+        try:
+            answers.append(await run_in_threadpool(work, *parts))
+        except Exception as error:  # noqa: BLE001 (raised again)
+            failures.append(error)
         group.cancel_scope.cancel()
+    if failures:
+        raise failures[0]
     return answers[-1]
+
+
+async def search_file(request: Request, name: str) -> Documents | Response:
+    """As many results as a file may have, from those of the page on: ranks are exact for so many."""
+    return await _in_thread(request, _search_file, request, name)
+
+
+def _search_file(request: Request, name: str) -> Documents | Response:
+    del name
+    collection, sae = get_sae(request)
+    parameters = Parameters(request.scope["query_string"])
+    query = SearchQuery.read(collection.name, sae.name, parameters, sae.n_latents)
+    changed = lenses.asked_for(query, parameters)
+    if changed is not None:
+        return RedirectResponse(in_format(request, changed.url()), 303)
+    asked = plan(get_library(request), collection, sae, query, "results")
+    if isinstance(asked.problem, EmbedderNotReady):
+        raise asked.problem
+    if asked.problem is not None or asked.x_D is None:
+        raise NothingToList(str(asked.problem or NOTHING))
+    try:
+        found = _rank(asked, asked.x_D, results.words(asked), DEPTH)
+    except CancelledQuery as error:
+        raise NothingToList(str(error)) from None
+    following = next_page(query.url, query.page, results.PAGE_SIZE, DEPTH, min(found.total, N_RANKED))
+    title = f"{sae.name} {query.q or 'search'}"
+    return collection.documents(kinds.RESULTS, title, query.url(), results.listed(asked, found), following)
 
 
 def _wants_part(request: Request) -> bool:
@@ -145,7 +180,9 @@ def answer(asked: Search, began: float) -> SearchView:
     return replace(view, ranking_seconds=ranking_seconds)
 
 
-def _rank(asked: Search, x_D: NDArray[np.float32], words: results.Words) -> SearchAnswer:
+def _rank(
+    asked: Search, x_D: NDArray[np.float32], words: results.Words, limit: int = results.PAGE_SIZE
+) -> SearchAnswer:
     query, explorer = asked.query, asked.collection.explorer
     demands: dict[str, Any] = {
         "filters": facets.filters_of(query),
@@ -153,7 +190,7 @@ def _rank(asked: Search, x_D: NDArray[np.float32], words: results.Words) -> Sear
         "excluded": asked.excluded,
         "diverse": query.diverse,
         "offset": (query.page - 1) * results.PAGE_SIZE,
-        "limit": results.PAGE_SIZE,
+        "limit": limit,
     }
     name, moves = asked.sae.name, asked.applied
     if asked.by_words is not None:
@@ -224,4 +261,4 @@ def _text_problem(asked: Search) -> str | None:
     return None if is_known else asked.collection.explorer.text_problem
 
 
-add_page(router, "/{collection}/{sae}/search", search)
+add_page(router, "/{collection}/{sae}/search", search, Files({"results": kinds.RESULTS}, search_file))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from app import urls
 from app.catalog import CatalogTimeout
 from app.deps import ServedSAE, shorten
+from app.formats import DocumentRow, Row
 from app.query import MAX_PAGE, SearchQuery
 from app.search import reasons
 from app.search.asking import Search
@@ -172,13 +173,35 @@ def rows(asked: Search, found: SearchAnswer, named: Named) -> list[ResultRow]:
             score=scores[at],
             bar=min(1.0, max(0.0, strengths[at] / found.best)) if found.best > 0 else 0.0,
             shared=_shared(sae, steered, card.position),
-            moved=None if ranks is None or ranks[at] < 0 else ranks[at] - (first + at),
-            is_new=ranks is not None and ranks[at] < 0,
+            moved=_moved(ranks, at, first),
+            is_new=_is_new(ranks, at),
             marks=marks.get(card.position, ()),
             explained=sae.explained(card.position, vector(card.position)),
         )
         for at, card in enumerate(cards)
     ]
+
+
+def listed(asked: Search, found: SearchAnswer) -> Iterator[list[DocumentRow]]:
+    """The ranking for a file."""
+    first = (asked.query.page - 1) * PAGE_SIZE
+    ranks = None if found.baseline_ranks is None else found.baseline_ranks.tolist()
+    scores = found.hits.scores.tolist()
+
+    def own(at: int) -> Row:
+        rank = first + at + 1
+        return (rank, scores[at], _moved(ranks, at, first), _is_new(ranks, at))
+
+    return asked.collection.listed(found.hits.positions.tolist(), asked.sae, own)
+
+
+def _moved(ranks: list[int] | None, at: int, first: int) -> int | None:
+    """Places gained or lost against the unsteered ranking, where it has the document."""
+    return None if ranks is None or ranks[at] < 0 else ranks[at] - (first + at)
+
+
+def _is_new(ranks: list[int] | None, at: int) -> bool:
+    return ranks is not None and ranks[at] < 0
 
 
 def _shared(sae: ServedSAE, steered: dict[int, float], position: int) -> tuple[FeatureChip, ...]:
