@@ -196,8 +196,8 @@ def _formula(inside: str) -> str | None:
 def _is_balanced(text: str) -> bool:
     """Whether every brace has its partner, as BibTeX counts them."""
     depth = 0
-    for character in text:
-        depth += (character == "{") - (character == "}")
+    for brace in re.findall("[{}]", text):
+        depth += 1 if brace == "{" else -1
         if depth < 0:
             return False
     return depth == 0

@@ -17,7 +17,7 @@ from app.formats.citations import bibtex_entry, bibtex_pieces, citation_key, lat
 from app.formats.lists import DocumentRow, Documents, Kind
 from sae_core.corpus import Document
 
-PLAIN = st.text(st.sampled_from('ab é日😀Ω{}%&#_~^<>|@"=,;$()[]-0.\n\t'), max_size=40).map(
+PLAIN = st.text(st.sampled_from('ab é日😀Ω{}%&#_~^<>|@"=,;$()[]0.\n\t'), max_size=40).map(
     lambda text: f"x{text}"
 )
 
