@@ -6,17 +6,25 @@ row is read (`rows`), cleaned (`document`, `values`, `text`), compared with thos
 on disk (`spool`) before the next one is.
 """
 
-from sae_core.corpus.columns import USUAL_NAMES
+from sae_core.corpus.columns import USUAL_NAMES, choose_columns
 from sae_core.corpus.document import Document, content_id, derive_title, normalise_title, read_document
 from sae_core.corpus.doubles import Doubles
-from sae_core.corpus.loading import Corpus, known_by, load_corpus, save_corpus, write_rejected
-from sae_core.corpus.rows import read_rows
+from sae_core.corpus.loading import (
+    Corpus,
+    collect_corpus,
+    known_by,
+    load_corpus,
+    save_corpus,
+    write_rejected,
+)
+from sae_core.corpus.rows import Rows, arrow_values, read_rows
 from sae_core.corpus.spool import Lazy
 from sae_core.corpus.text import MAX_ABSTRACT, clean_line, clean_text
 from sae_core.corpus.values import clean_id, find_doi, parse_year
 
 __all__ = [
-    "MAX_ABSTRACT", "USUAL_NAMES", "Corpus", "Document", "Doubles", "Lazy", "clean_id", "clean_line",
-    "clean_text", "content_id", "derive_title", "find_doi", "known_by", "load_corpus", "normalise_title",
-    "parse_year", "read_document", "read_rows", "save_corpus", "write_rejected",
+    "MAX_ABSTRACT", "USUAL_NAMES", "Corpus", "Document", "Doubles", "Lazy", "Rows", "arrow_values",
+    "choose_columns", "clean_id", "clean_line", "clean_text", "collect_corpus", "content_id",
+    "derive_title", "find_doi", "known_by", "load_corpus", "normalise_title", "parse_year", "read_document",
+    "read_rows", "save_corpus", "write_rejected",
 ]  # fmt: skip

@@ -16,7 +16,7 @@ from pathlib import Path
 from sae_core.corpus.columns import choose_columns
 from sae_core.corpus.document import Document, has_derived_title, normalise_title, read_document
 from sae_core.corpus.doubles import Doubles
-from sae_core.corpus.rows import EXCERPT, Record, Unreadable, read_file
+from sae_core.corpus.rows import EXCERPT, Record, Rows, Unreadable, read_file
 from sae_core.corpus.spool import Lazy, Spool
 from sae_core.corpus.text import clean_line
 from sae_core.corpus.values import plain
@@ -103,18 +103,12 @@ def load_corpus(
     Raises CorpusError for a file that cannot be read, columns that cannot be found, or no usable document;
     ArtifactError where the disk is full.
     """
-    if limit is not None and limit < 1:
-        raise CorpusError(f"A limit of {limit} documents leaves nothing.", remedy="Give 1 or more.")
     import pyarrow as pa  # not at the top: the server needs Document only
 
     name = "standard input" if str(path) == "-" else str(path)
-    builder = _Builder(folder)
     try:
         rows = read_file(path, name, lambda columns: choose_columns(columns, mapping or {}, name))
-        for number, row in enumerate(rows, start=1):
-            builder.add(number, row)
-            if len(builder.documents) == limit:
-                break
+        return collect_corpus(rows, name, limit=limit, folder=folder)
     except FileNotFoundError as error:
         raise CorpusError(f"There is no file {name}.", remedy="Check the path.") from error
     except (OSError, EOFError, zlib.error, csv.Error, pa.ArrowException) as error:
@@ -123,6 +117,20 @@ def load_corpus(
             f"{name} could not be read: {reason.rstrip('.')}.",
             remedy="Check that the file is whole and that its ending says what it is.",
         ) from error
+
+
+def collect_corpus(rows: Rows, name: str, *, limit: int | None = None, folder: Path | None = None) -> Corpus:
+    """The corpus of rows from anywhere, as `load_corpus` makes it of a file; `name` says where from.
+
+    Each row has the fields of `Document`, with values of any kind; `limit` ends the reading.
+    """
+    if limit is not None and limit < 1:
+        raise CorpusError(f"A limit of {limit} documents leaves nothing.", remedy="Give 1 or more.")
+    builder = _Builder(folder)
+    for number, row in enumerate(rows, start=1):
+        builder.add(number, row)
+        if len(builder.documents) == limit:
+            break
     corpus = Corpus(builder.documents, builder.rejected, dict(builder.repaired))
     if not corpus.documents:
         raise _no_documents(name, corpus)

@@ -77,12 +77,12 @@ def _parquet_rows(path: Path, choose: Choose) -> Rows:
     with pq.ParquetFile(path) as file:
         columns = choose(file.schema_arrow.names)
         for batch in file.iter_batches(8192, columns=sorted(set(columns.values()))):
-            values = [_arrow_values(batch.column(column)) for column in columns.values()]
+            values = [arrow_values(batch.column(column)) for column in columns.values()]
             for row in zip(*values, strict=True):
                 yield dict(zip(columns, row, strict=True))
 
 
-def _arrow_values(column: Any) -> list[Any]:
+def arrow_values(column: Any) -> list[Any]:
     """Python values of an arrow column; where they have none (bad UTF-8, nanoseconds) bytes or text."""
     import pyarrow as pa
 
