@@ -84,6 +84,12 @@ class Settings(BaseSettings):
     embed_seconds: float = Field(
         default=5.0, ge=0.1, le=60, description="How long a visitor's query may wait for that endpoint."
     )
+    workers: int = Field(
+        default=1,
+        ge=1,
+        le=256,
+        description="How many processes answer; they share collections in memory.",
+    )
     renew_seconds: float = Field(
         default=5.0,
         ge=0,

@@ -27,9 +27,10 @@ def settings_of(
     host: str | None = None,
     port: int | None = None,
     embed_base_url: str | None = None,
+    workers: int | None = None,
 ) -> Settings:
     """The settings with what was said on the command line; SaefariError for a bad environment."""
-    chosen = {"home": home, "host": host, "port": port, "embed_base_url": embed_base_url}
+    chosen = {"home": home, "host": host, "port": port, "embed_base_url": embed_base_url, "workers": workers}
     try:
         return Settings(**{name: value for name, value in chosen.items() if value is not None})  # type: ignore[arg-type]
     except ValidationError as error:  # options were checked before, so it is the environment

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import socket
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -16,6 +17,10 @@ from app.console import Console
 from app.settings import Settings
 from sae_core.errors import ArtifactError, NotFoundError, SaefariError
 
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+SECONDS_WITHOUT_A_SIGN = 30  # of a worker, before it is replaced
 DEMO = "demo"
 DEMO_TITLE = "Python documentation"
 
@@ -30,10 +35,14 @@ def demo(home: Home = None, host: Host = None, port: Port = None, quiet: Quiet =
 
 
 def serve(
-    home: Home = None, host: Host = None, port: Port = None, embed_base_url: EmbedBaseURL = None
+    home: Home = None,
+    host: Host = None,
+    port: Port = None,
+    workers: Annotated[int | None, typer.Option("--workers", min=1, max=256, help="Processes.")] = None,
+    embed_base_url: EmbedBaseURL = None,
 ) -> None:
     """Serve every collection of the home folder."""
-    settings = settings_of(home, host, port, embed_base_url)
+    settings = settings_of(home, host, port, embed_base_url, workers)
     if endpoint := settings.encoder_endpoint():
         warn_of_key(endpoint)
     serve_home(settings)
@@ -113,15 +122,32 @@ def _is_sound(collection: Path) -> bool:
 
 def serve_home(settings: Settings) -> None:
     import uvicorn
-
-    from app.main import create_app
+    from uvicorn.supervisors import Multiprocess
 
     listener = _listen(settings.host, settings.port)
     host, port = listener.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
     typer.echo(f"Saefari: http://{shown}:{port}/  (Ctrl-C stops it)")
-    config = uvicorn.Config(create_app(settings), log_level="warning", access_log=False, server_header=False)
-    uvicorn.Server(config).run(sockets=[listener])
+    config = uvicorn.Config(
+        partial(_application, settings),
+        factory=True,
+        workers=settings.workers,
+        timeout_worker_healthcheck=SECONDS_WITHOUT_A_SIGN,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+    )
+    server = uvicorn.Server(config)
+    if settings.workers == 1:
+        server.run(sockets=[listener])
+    else:  # the parent starts another one where one ends
+        Multiprocess(config, [listener]).run()
+
+
+def _application(settings: Settings) -> FastAPI:
+    from app.main import create_app  # not above: a parent of workers needs none of what this brings
+
+    return create_app(settings)
 
 
 def _listen(host: str, port: int) -> socket.socket:
