@@ -53,6 +53,15 @@ class Drift:
         return cls(**{**stored, **intervals})
 
 
+def parse_drift(stored: dict[str, Any] | None) -> dict[str, Drift]:
+    """What the metrics of an SAE say of documents that came after training.
+
+    "all": all that were added and are still there; "latest": those that came last, where they are not all.
+    Either is missing where there are too few.
+    """
+    return {which: Drift.parse(found) for which, found in (stored or {}).items()}
+
+
 def measure_drift(
     sae: SAE,
     codes: Codes,

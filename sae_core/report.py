@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from sae_core.dictionaries import NAMES as BASELINES
+from sae_core.drift import parse_drift
 from sae_core.evaluation import stored_evaluations
 from sae_core.labels import left_out
 from sae_core.powerlaw import GOOD_R2, PAPER, Fit, Term, paper_laws
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from sae_core.claims import Claim, ClaimsReport, Measure
+    from sae_core.drift import Drift
     from sae_core.evaluation import Evaluation, Figure, Table
     from sae_core.explorer import FeatureSet
     from sae_core.grid import GridResult, Member
@@ -31,6 +33,7 @@ PAPER_REMARK = (
 MEMORY_REMARK = "Held-out error need not fall with n: with few documents, more latents memorise."
 EXPONENT_HEADER = ("k", "held-out", "R²", "train", "R²", *(f"paper, {name}" for name in PAPER))
 JOINT_HEADER = ("errors", "alpha (n)", "beta (k)", "gamma", "R²", "SAEs")
+DRIFTS = {"all": "added since training", "latest": "added last"}
 EXACT = 2  # points that every line of one k fits
 
 
@@ -54,6 +57,7 @@ def report_text(manifest: dict[str, Any], spaces: Sequence[FeatureSet]) -> str:
         lines += _sae_section(space)
         for evaluation in stored_evaluations(space.evaluation):
             lines += [evaluation_text(evaluation), ""]
+    lines += _changes_section(manifest)
     lines += ["## Where the time went", "", "| stage | seconds |", "|---|---|"]
     lines += [f"| {name} | {seconds:.1f} |" for name, seconds in manifest["seconds"].items()]
     lines += ["", "Made with " + ", ".join(f"{k} {v}" for k, v in manifest["versions"].items()) + "."]
@@ -105,11 +109,37 @@ def _measured(scores: dict[str, Any]) -> list[tuple[str, str]]:
             **stability
         )
         rows.append(("stability", f"{found}; random directions: {stability['random_share']:.1%}"))
+    rows += [
+        (f"documents {DRIFTS[which]}", drift_words(drift))
+        for which, drift in parse_drift(scores.get("drift")).items()
+    ]
     retrieval = scores.get("retrieval", {})
     if retrieval.get("kept") is not None:
         found = "{kept:.1%} of nDCG@{k}, on {n_queries:,} queries".format(**retrieval)
         rows.append(("retrieval kept", found))
     return rows
+
+
+def drift_words(drift: Drift) -> str:
+    """How documents that were added differ from held-out ones, as a sentence."""
+    times = f"{drift.times.value:.2f} times ({drift.times.low:.2f} to {drift.times.high:.2f})"
+    return (
+        f"FVU {drift.fvu.value:.3f} on {drift.n:,}, {drift.fvu_heldout.value:.3f} on {drift.n_heldout:,} "
+        f"held out: {times}; {drift.silent.value:.1%} of {drift.n_living:,} features silent on them, "
+        f"{drift.silent_expected:.1%} on as many older ones; {drift.unseen.value:.1%} of them with a feature "
+        f"that no training document has, {drift.unseen_heldout.value:.1%} of those held out"
+    )
+
+
+def _changes_section(manifest: dict[str, Any]) -> list[str]:
+    """When documents came and went."""
+    rows = [
+        (each["made"][:10], f"{each['n_new']:,}", f"{each['n_replaced']:,}", f"{each['n_removed']:,}",
+         f"{each['n_documents']:,}")
+        for each in manifest.get("changes", [])
+    ]  # fmt: skip
+    header = ("day", "new", "with another text", "removed", "documents then")
+    return ["## Documents that came and went", "", *_table(header, rows), ""] if rows else []
 
 
 # --- claims ---------------------------------------------------------------------------------------

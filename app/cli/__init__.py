@@ -7,7 +7,7 @@ from typing import Any
 
 import typer
 
-from app.cli import building, corpora, labelling, measuring, serving, training
+from app.cli import building, corpora, labelling, measuring, serving, training, updating
 from app.cli.common import fail
 from sae_core.errors import SaefariError, ToldElsewhere
 
@@ -30,7 +30,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 for command in (
-    serving.demo, building.build, training.train, training.convert, training.encode, training.merge,
+    serving.demo, building.build, updating.add, updating.remove,
+    training.train, training.convert, training.encode, training.merge,
     labelling.label, serving.serve, serving.publish, serving.rollback,
     measuring.report, serving.doctor,
 ):  # fmt: skip

@@ -13,15 +13,18 @@ from app.cli.options import (
     Backend,
     Device,
     EmbedBaseURL,
+    EmbedConcurrency,
     EmbedderSpec,
     Embeddings,
     EmbeddingsColumn,
+    EmbedTimeout,
     Home,
     Ks,
     Latents,
     Limit,
     Map,
     Normalise,
+    Price,
     Quiet,
     Seed,
     Stability,
@@ -63,15 +66,9 @@ def build(  # noqa: PLR0917 (one argument for each option)
     normalise: Normalise = False,  # noqa: FBT002
     embedder: EmbedderSpec = None,
     embed_base_url: EmbedBaseURL = None,
-    concurrency: Annotated[
-        int, typer.Option("--embed-concurrency", min=1, max=256, help="Calls to that endpoint at a time.")
-    ] = 4,
-    timeout: Annotated[
-        float, typer.Option("--embed-timeout", min=0.1, max=3600, help="Seconds that one call may take.")
-    ] = 120.0,
-    price: Annotated[
-        float | None, typer.Option("--price", min=0, help="Price of a million tokens that it embeds.")
-    ] = None,
+    concurrency: EmbedConcurrency = 4,
+    timeout: EmbedTimeout = 120.0,
+    price: Price = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what it would ask and cost.")] = False,  # noqa: FBT002
     backend: Backend = "auto",
     device: Device = "auto",
@@ -81,6 +78,7 @@ def build(  # noqa: PLR0917 (one argument for each option)
 
     The key of an embedder's endpoint, if it wants one, is read from the environment: SAEFARI_EMBED_API_KEY.
     """
+    from sae_core.labels.phrases import VOCABULARY
     from sae_core.rows import Reading
 
     name = name or _name_of(file)
@@ -92,7 +90,9 @@ def build(  # noqa: PLR0917 (one argument for each option)
     corpus = load_texts(file, mapping, limit)
     embedder = embedder or ("none" if embeddings else "minilm")
     if _is_asked_remotely(embedder) or dry_run:
-        _print_embedding(corpus, settings, embedder, price, has_file=embeddings is not None)
+        print_embedding(
+            corpus, settings, embedder, price, n_phrases=VOCABULARY, has_file=embeddings is not None
+        )
     if dry_run:
         return
     summary = build_collection(
@@ -177,12 +177,17 @@ def _is_asked_remotely(embedder: str) -> bool:
     return is_remote(embedder)
 
 
-def _print_embedding(
-    corpus: Corpus, settings: Settings, embedder: str, price: float | None, *, has_file: bool
+def print_embedding(
+    corpus: Corpus,
+    settings: Settings,
+    embedder: str,
+    price: float | None,
+    *,
+    n_phrases: int,
+    has_file: bool,
 ) -> None:
     """What will be asked of the embedder's endpoint and what that costs, before it is."""
     from sae_core.embed import foresee
-    from sae_core.labels.phrases import VOCABULARY
 
     n = len(corpus.documents)
     if not _is_asked_remotely(embedder):
@@ -193,13 +198,13 @@ def _print_embedding(
         return
     if endpoint := settings.encoder_endpoint():
         warn_of_key(endpoint)
-    texts = [] if has_file else [document.text for document in corpus.documents]
+    texts = [] if has_file else corpus.texts
     plan = foresee(texts, embedder, settings.home / "cache")
     known = f"; {n - plan.n_texts:,} are known already" if texts and n > plan.n_texts else ""
     at = settings.embed_base_url or "an endpoint that is not given yet"
     typer.echo(f"{n:,} documents: about {plan.n_calls:,} calls to {embedder} at {at}{known}")
-    phrases = f"and up to {VOCABULARY:,} short phrases that may name features"
-    tokens = f"About {rounded(plan.n_tokens)} tokens, {phrases}"
+    phrases = f", and up to {n_phrases:,} short phrases that may name features" if n_phrases else ""
+    tokens = f"About {rounded(plan.n_tokens)} tokens{phrases}"
     if price is None:
         typer.echo(f"{tokens}; --price, for a million, says what they cost")
     else:

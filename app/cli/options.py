@@ -51,6 +51,15 @@ EmbedBaseURL = Annotated[
         "Default: SAEFARI_EMBED_BASE_URL.",
     ),
 ]
+EmbedConcurrency = Annotated[
+    int, typer.Option("--embed-concurrency", min=1, max=256, help="Calls to that endpoint at a time.")
+]
+EmbedTimeout = Annotated[
+    float, typer.Option("--embed-timeout", min=0.1, max=3600, help="Seconds that one call may take.")
+]
+Price = Annotated[
+    float | None, typer.Option("--price", min=0, help="Price of a million tokens that it embeds.")
+]
 EmbedderSpec = Annotated[
     str | None,
     typer.Option(
