@@ -8,6 +8,7 @@ quoted tokens, and only a bounded number of matches is ranked.
 from __future__ import annotations
 
 import errno
+import itertools
 import random
 import re
 import shutil
@@ -108,8 +109,9 @@ def write_catalogue(path: Path, documents: Sequence[Document], feature_sets: Ite
     with _writing(path) as connection:
         connection.exec_driver_sql(f"PRAGMA user_version = {SCHEMA}")
         _METADATA.create_all(connection)
-        if documents:
-            connection.execute(_DOCUMENTS.insert(), list(_document_rows(documents)))
+        rows = _document_rows(documents)
+        while some := list(itertools.islice(rows, texts.MAX_AT_ONCE)):
+            connection.execute(_DOCUMENTS.insert(), some)
         for row_offset, feature_set in _with_offsets(feature_sets):
             connection.execute(_FEATURES.insert(), list(_feature_rows(feature_set, row_offset)))
         for index in _INDEXES:

@@ -177,7 +177,6 @@ class _Build:
         return KeptEmbedder(embedder, self.home / "cache" / "labels")
 
     def _embed(self, embedder: Embedder | None) -> NDArray[np.float32]:
-        documents = self.corpus.documents
         if self.config.embeddings is not None:
             with self.console.stage("Reading embeddings"):
                 x_MD = read_vectors(
@@ -187,15 +186,13 @@ class _Build:
                     is_limited=self.config.is_limited,
                 )
             if embedder is not None:
-                check_encoder(embedder, documents, x_MD)
+                check_encoder(embedder, self.corpus.documents, x_MD)
             return x_MD
         if embedder is None:
             what = "There is neither an encoder nor a file of embeddings."
             raise TrainingError(what, remedy="Give --embeddings FILE, or leave out --embedder none.")
         with self.console.stage("Embedding") as report:
-            return embed_corpus(
-                [document.text for document in documents], embedder, self.home / "cache", report
-            )
+            return embed_corpus(self.corpus.texts, embedder, self.home / "cache", report)
 
     def _take(self, given: list[tuple[SAE, dict[str, Any]]], width: int) -> list[_Run]:
         """SAEs that were made elsewhere, in the place of training; the same one given twice is one."""
