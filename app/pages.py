@@ -54,18 +54,19 @@ def page(
         return Response(_adapter(type(view)).dump_json(view), status, answer_headers, "application/json")
     template = _template(name)
     block = _wanted_block(request, template)
+    files = request.scope.get(formats.FILES)
     if block is None:
-        return HTMLResponse(template.render(view=view), status, answer_headers)
+        return HTMLResponse(template.render(view=view, files=files), status, answer_headers)
     address = getattr(view, "url", None)
     if address and status < 400:  # noqa: PLR2004
         # The address bar follows in its canonical form, with defaults left out.
         answer_headers.setdefault("HX-Replace-Url", address)
-    return HTMLResponse(render_block(template, block, view), status, answer_headers)
+    return HTMLResponse(render_block(template, block, view, files), status, answer_headers)
 
 
-def render_block(template: Template, block: str, view: Any) -> str:
+def render_block(template: Template, block: str, view: Any, files: formats.Files | None = None) -> str:
     """One named block of a page, without what surrounds it."""
-    context = template.new_context({"view": view})
+    context = template.new_context({"view": view, "files": files})
     return "".join(template.blocks[block](context))
 
 
@@ -142,6 +143,7 @@ def _environment() -> Environment:
         "excerpt": excerpt,
         "typeset": lambda text: Markup(typeset(text)),  # noqa: S704 (escaped, and formulas cleaned, there)
         "parameters": parameters,
+        "twins": formats.twins,
         "tone": lambda share: min(3, int(4 * share)),
         "nested": nested,
         "notch": notch,

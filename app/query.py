@@ -11,7 +11,7 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import Any, Self, Union
 from urllib.parse import parse_qsl
 
 from app import urls
@@ -69,6 +69,9 @@ def clean(text: str) -> str:
     return " ".join(_CONTROL.sub(" ", printable).split())
 
 
+Source = Union[bytes, str, "Parameters"]
+
+
 class Parameters:
     """The parameters of one request; `text`, `integer`, ... read one of them or raise BadParameter."""
 
@@ -82,6 +85,11 @@ class Parameters:
             count = str(raw.count("&") + 1)
             raise BadParameter("count", count, f"at most {MAX_PARAMETERS} parameters") from None
         self.pairs = [(name, clean(value)) for name, value in pairs]
+
+    @classmethod
+    def given(cls, source: Source) -> Parameters:
+        """Parameters from a query string, or as they are."""
+        return source if isinstance(source, Parameters) else cls(source)
 
     @classmethod
     def of(cls, pairs: Sequence[urls.Parameter]) -> Self:
@@ -295,8 +303,8 @@ class SearchQuery(_Query):
     page: int = 1
 
     @classmethod
-    def parse(cls, collection: str, sae: str, query_string: bytes | str, n_latents: int) -> Self:
-        return cls.read(collection, sae, Parameters(query_string), n_latents)
+    def parse(cls, collection: str, sae: str, query_string: Source, n_latents: int) -> Self:
+        return cls.read(collection, sae, Parameters.given(query_string), n_latents)
 
     @classmethod
     def read(cls, collection: str, sae: str, parameters: Parameters, n_latents: int) -> Self:
@@ -508,8 +516,8 @@ class SeparateQuery(_Query):
     page: int = 1
 
     @classmethod
-    def parse(cls, collection: str, sae: str, query_string: bytes | str) -> Self:
-        parameters = Parameters(query_string)
+    def parse(cls, collection: str, sae: str, query_string: Source) -> Self:
+        parameters = Parameters.given(query_string)
         return cls(
             collection,
             sae,
@@ -548,8 +556,8 @@ class FeatureQuery(_Query):
     page: int = 1
 
     @classmethod
-    def parse(cls, collection: str, sae: str, query_string: bytes | str) -> Self:
-        parameters = Parameters(query_string)
+    def parse(cls, collection: str, sae: str, query_string: Source) -> Self:
+        parameters = Parameters.given(query_string)
         return cls(
             collection,
             sae,
@@ -590,8 +598,8 @@ class EvidenceQuery(_Query):
     page: int = 1
 
     @classmethod
-    def parse(cls, collection: str, sae: str, latent: int, query_string: bytes | str) -> Self:
-        parameters = Parameters(query_string)
+    def parse(cls, collection: str, sae: str, latent: int, query_string: Source) -> Self:
+        parameters = Parameters.given(query_string)
         return cls(
             collection,
             sae,
@@ -654,12 +662,12 @@ class FamilyQuery(_Query):
         cls,
         collection: str,
         sae: str,
-        query_string: bytes | str,
+        query_string: Source,
         stored: FamilyConfig,
         algorithms: Sequence[str],
         family: int | None = None,
     ) -> Self:
-        parameters = Parameters(query_string)
+        parameters = Parameters.given(query_string)
         return cls(
             collection,
             sae,

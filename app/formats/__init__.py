@@ -25,6 +25,7 @@ from app.formats.lists import (
 from app.formats.negotiation import HTML, JSON, page_format
 from app.formats.registry import FORMATS, Format
 from app.formats.serving import (
+    FILES,
     Files,
     NotAcceptable,
     NothingToList,
@@ -37,6 +38,7 @@ from app.formats.serving import (
 
 __all__ = [
     "BATCH",
+    "FILES",
     "FORMATS",
     "HTML",
     "JSON",

@@ -21,6 +21,7 @@ from app.query import Parameters
 from sae_core.errors import SaefariError
 
 Listed = Table | Documents
+FILES = "saefari.files"  # in the scope of a request: what its page can be downloaded as
 _UNSAFE = re.compile(r"[^A-Za-z0-9.-]+")
 _MAX_NAME = 80  # of a file, in characters
 
@@ -89,6 +90,7 @@ def answer(
     is_async = iscoroutinefunction(route)
 
     async def endpoint(request: Request) -> Response:
+        request.scope[FILES] = files
         wanted = decide(request, offers)
         if wanted is None:
             raise NotAcceptable(request.headers.get("accept", ""), offers)
@@ -150,9 +152,16 @@ def in_format(request: Request, url: str) -> str:
     return url if wanted is None else urls.twin(url, wanted)
 
 
-def twins(files: Files, url: str) -> list[tuple[str, str, str]]:
-    """What links to the files of a page say, their addresses and media types; of its first lists."""
+def twins(files: Files, url: str) -> list[tuple[str, list[tuple[str, str, str]]]]:
+    """The lists of a page, and of each what a link says, its address and its media type, format by format."""
     return [
-        (each.text, _address(url, each, files, files.of(each)[0]), each.media[0].partition(";")[0])
-        for each in files.formats
+        (
+            name,
+            [
+                (each.text, _address(url, each, files, name), each.media[0].partition(";")[0])
+                for each in files.formats
+                if name in files.of(each)
+            ],
+        )
+        for name in files.lists
     ]
