@@ -54,7 +54,7 @@ def set_role(writing: Writing, name: str, role: Role) -> None:
 
 
 def create_token(writing: Writing, name: str, scope: Role, life: timedelta) -> tuple[HandedOut, str]:
-    """A new token, and its secret, which is seen only now. The person's role grows to the scope."""
+    """A new token, and its secret, seen only now. The person's role grows to the scope."""
     if not timedelta(0) < life <= LONGEST_LIFE:
         raise BadText(f"A token cannot live for {life}.", remedy="Choose from a minute to ten years.")
     name = user_name(name)
@@ -64,8 +64,8 @@ def create_token(writing: Writing, name: str, scope: Role, life: timedelta) -> t
         set_role(writing, name, scope)
     secret = TOKEN_PREFIX + secrets.token_urlsafe(SECRET_BYTES)
     row = Token(
-        user=name, scope=scope.word, digest=digest_of(secret), hint=secret[:HINT_LETTERS], created=writing.now,
-        expires=writing.now + life, revoked=None,
+        user=name, scope=scope.word, digest=digest_of(secret), hint=secret[:HINT_LETTERS],
+        created=writing.now, expires=writing.now + life, revoked=None,
     )  # fmt: skip
     writing.session.add(row)
     writing.flush()

@@ -45,10 +45,11 @@ class ListText:
         )
         if len(entries) > MAX_ENTRIES:
             raise BadText(f"This list has {len(entries):,} features.", remedy=f"At most {MAX_ENTRIES:,}.")
-        if len({entry.subject for entry in entries}) < len(entries):
+        if len({each.subject for each in entries}) < len(entries):
             raise BadText("A feature is in this list twice.", remedy="Leave one of them out.")
+        subjects = [entry.subject for entry in entries]
         home = ("feature", self.collection, self.sae)
-        if any((of.kind, of.collection, of.sae) != home for of in (each.subject for each in entries)):
+        if any((of.kind, of.collection, of.sae) != home for of in subjects):
             raise BadText("A list has features of one SAE.", remedy="Make another list for the others.")
         return replace(
             self,
@@ -74,8 +75,8 @@ def add_list(writing: Writing, said: ListText, origin: str = "", slug: str = "")
     """A new list of this person."""
     said = said.cleaned()
     row = ListRow(
-        **owned.born(writing, said.visibility, slug), collection=said.collection, sae=said.sae, name=said.name,
-        description=said.description, origin=origin,
+        **owned.born(writing, said.visibility, slug), collection=said.collection, sae=said.sae,
+        name=said.name, description=said.description, origin=origin,
     )  # fmt: skip
     writing.session.add(row)
     writing.flush()

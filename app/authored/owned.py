@@ -53,7 +53,7 @@ def listed_to(model: type[Row], viewer: Actor | None) -> sa.ColumnElement[bool]:
 
 
 def find(session: Session, model: type[Row], slug: str, viewer: Actor | None) -> Row:
-    """What is at this address; `NotThere` also where it is hidden from who asks: nobody is told that it is."""
+    """What is at this address; `NotThere` also where that is hidden from who asks."""
     row = session.get(model, slug) if slug.isascii() and len(slug) <= SLUG_LETTERS else None
     may_see_all = viewer is not None and viewer.role >= Role.ADMIN
     if row is None or (row.visibility == "private" and not may_see_all and row.author != _name(viewer)):
