@@ -25,6 +25,7 @@ from app.formats import (
 from app.labels import shortened, why
 from app.pages import page
 from app.query import SORTS, TABS, EvidenceQuery, FeatureQuery
+from app.settings import Settings
 from app.views.common import DocumentCard, FeatureRow, NeighbourRow, Option, Page, TreeRow
 from app.views.features import Elsewhere, EvidenceTab, FeatureListView, FeatureView
 from sae_core.families import Family
@@ -145,7 +146,11 @@ def feature(request: Request) -> Response:
     collection, sae = get_sae(request)
     latent = get_latent(request, sae)
     query = EvidenceQuery.parse(collection.name, sae.name, latent, request.scope["query_string"])
-    return page(request, "feature", feature_view(collection, sae, query))
+    view = feature_view(collection, sae, query)
+    settings: Settings = request.app.state.settings
+    if settings.embed_on:
+        view = replace(view, embed_url=urls.embed(collection.name, sae.name, latent))
+    return page(request, "feature", view)
 
 
 def feature_view(collection: ServedCollection, sae: ServedSAE, query: EvidenceQuery) -> FeatureView:

@@ -15,7 +15,7 @@ from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 from threadpoolctl import threadpool_limits
 
-from app import compare, documents, families, family, features, overview, pages, search, separate, urls
+from app import compare, documents, families, family, features, overview, pages, search, separate, sharing, urls
 from app.catalog import CatalogTimeout
 from app.deps import Library, PageNotFound, get_library, link
 from app.formats import NotAcceptable, NothingToList
@@ -71,7 +71,7 @@ def create_app(settings: Settings | None = None, explorers: Mapping[str, Explore
     app.add_api_route("/live", live, methods=["GET", "HEAD"])
     app.add_api_route("/ready", ready, methods=["GET", "HEAD"])
     # A collection's own second segments (documents) before those that any name matches.
-    for module in (compare, documents, search, separate, features, families, family, overview):
+    for module in (compare, documents, search, separate, sharing, features, families, family, overview):
         app.include_router(module.router)
     return app
 

@@ -28,9 +28,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("saefari")
 
+NO_FRAMES = "frame-ancestors 'none'"
 CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; "
-    "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    f"connect-src 'self'; form-action 'self'; base-uri 'none'; {NO_FRAMES}"
 )
 SECURITY_HEADERS = {
     "Content-Security-Policy": CONTENT_SECURITY_POLICY,
@@ -72,8 +73,10 @@ class SecurityHeaders:
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
+                framed = NO_FRAMES not in headers.get("Content-Security-Policy", NO_FRAMES)
                 for name, value in SECURITY_HEADERS.items():
-                    headers.setdefault(name, value)
+                    if not (framed and name == "X-Frame-Options"):  # it knows no list of sites
+                        headers.setdefault(name, value)
                 headers.setdefault("Cache-Control", PAGE_CACHING)
             await send(message)
 

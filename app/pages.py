@@ -20,6 +20,7 @@ from markupsafe import Markup
 from pydantic import TypeAdapter
 
 from app import areas, charts, formats, urls
+from app.deps import origin
 from app.mathematics import typeset
 from app.settings import asset_folder
 from app.views.common import TreeRow
@@ -27,7 +28,7 @@ from app.views.search import Notch
 
 NAMES = (
     "home", "overview", "search", "features", "feature",
-    "families", "family", "growing", "document", "scorecard", "compare", "separate", "error",
+    "families", "family", "embed", "growing", "document", "scorecard", "compare", "separate", "error",
 )  # fmt: skip
 # Page, fragment and formats share an address: caches must tell them apart.
 VARY = "Accept, HX-Target, HX-Request-Type"
@@ -56,7 +57,7 @@ def page(
     block = _wanted_block(request, template)
     files = request.scope.get(formats.FILES)
     if block is None:
-        return HTMLResponse(template.render(view=view, files=files), status, answer_headers)
+        return HTMLResponse(template.render(view=view, files=files, origin=origin(request)), status, answer_headers)
     address = getattr(view, "url", None)
     if address and status < 400:  # noqa: PLR2004
         # The address bar follows in its canonical form, with defaults left out.
@@ -151,6 +152,7 @@ def _environment() -> Environment:
     }
     environment.globals |= {"url": urls, "charts": charts, "areas": areas, "remembered": _remembered}
     environment.globals["stylesheet"] = _stylesheet
+    environment.globals["origin"] = ""  # what is no answer to a request has no address of its own
     # Macros as a global: a block that is rendered alone does not see its page's imports.
     environment.globals["ui"] = environment.get_template("ui.html").module
     return environment

@@ -160,6 +160,11 @@ def feature(collection: str, sae: str, latent: int) -> str:
     return f"/{_segment(collection)}/{_segment(sae)}/features/{latent}"
 
 
+def embed(collection: str, sae: str, latent: int | str) -> str:
+    """The feature in a frame of another site."""
+    return f"/{_segment(collection)}/{_segment(sae)}/features/{latent}/embed"
+
+
 def families(collection: str, sae: str) -> str:
     return f"/{_segment(collection)}/{_segment(sae)}/families"
 

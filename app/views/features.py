@@ -128,3 +128,4 @@ class FeatureView:
     json_url: str
     previous_label: str = ""
     next_label: str = ""
+    embed_url: str | None = None  # for a frame of another site, where that is allowed
