@@ -15,7 +15,19 @@ from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 from threadpoolctl import threadpool_limits
 
-from app import compare, documents, families, family, features, overview, pages, search, separate, sharing, urls
+from app import (
+    compare,
+    documents,
+    families,
+    family,
+    features,
+    overview,
+    pages,
+    search,
+    separate,
+    sharing,
+    urls,
+)
 from app.catalog import CatalogTimeout
 from app.deps import Library, PageNotFound, get_library, link
 from app.formats import NotAcceptable, NothingToList

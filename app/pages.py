@@ -28,7 +28,7 @@ from app.views.search import Notch
 
 NAMES = (
     "home", "overview", "search", "features", "feature",
-    "families", "family", "embed", "growing", "document", "scorecard", "compare", "separate", "error",
+    "embed", "families", "family", "growing", "document", "scorecard", "compare", "separate", "error",
 )  # fmt: skip
 # Page, fragment and formats share an address: caches must tell them apart.
 VARY = "Accept, HX-Target, HX-Request-Type"
@@ -57,7 +57,8 @@ def page(
     block = _wanted_block(request, template)
     files = request.scope.get(formats.FILES)
     if block is None:
-        return HTMLResponse(template.render(view=view, files=files, origin=origin(request)), status, answer_headers)
+        printed = template.render(view=view, files=files, origin=origin(request))
+        return HTMLResponse(printed, status, answer_headers)
     address = getattr(view, "url", None)
     if address and status < 400:  # noqa: PLR2004
         # The address bar follows in its canonical form, with defaults left out.
