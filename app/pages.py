@@ -27,8 +27,8 @@ from app.views.common import TreeRow
 from app.views.search import Notch
 
 NAMES = (
-    "home", "overview", "search", "features", "feature",
-    "embed", "families", "family", "growing", "document", "scorecard", "compare", "separate", "error",
+    "home", "overview", "search", "features", "feature", "embed",
+    "families", "family", "growing", "document", "scorecard", "compare", "separate", "error",
 )  # fmt: skip
 # Page, fragment and formats share an address: caches must tell them apart.
 VARY = "Accept, HX-Target, HX-Request-Type"
