@@ -87,7 +87,7 @@ def build(  # noqa: PLR0917 (one argument for each option)
         what = "--sae takes an SAE as it is; --latents, --k and --steps are of one to be trained."
         raise SaefariError(what, remedy="Leave out either.")
     settings = settings_of(home, embed_base_url=embed_base_url)
-    corpus = load_texts(file, mapping, limit)
+    corpus = load_texts(file, settings, mapping, limit)
     embedder = embedder or ("none" if embeddings else "minilm")
     if _is_asked_remotely(embedder) or dry_run:
         print_embedding(
@@ -139,18 +139,13 @@ def build_collection(
     return build_collection(corpus, config, settings.home, Console(quiet=quiet), write_catalogue)
 
 
-def load_texts(file: str | Path, mapping: list[str] | None = None, limit: int | None = None) -> Corpus:
-    from sae_core.corpus import load_corpus
+def load_texts(
+    file: str | Path, settings: Settings, mapping: list[str] | None = None, limit: int | None = None
+) -> Corpus:
+    from sae_core.corpus import load_corpus, read_mapping
 
-    pairs = {}
-    for entry in mapping or []:
-        field, equals, column = entry.partition("=")
-        if not (field and equals and column):
-            raise SaefariError(
-                f"--map {entry} is not of the form field=Column.", remedy="Write --map title=Name."
-            )
-        pairs[field.strip()] = column.strip()
-    return load_corpus(file, mapping=pairs, limit=limit)
+    work = settings.home / "work"  # has room, where /tmp may be in memory
+    return load_corpus(file, mapping=read_mapping(mapping or []), limit=limit, folder=work)
 
 
 def print_summary(summary: Summary) -> None:

@@ -30,7 +30,7 @@ def demo(home: Home = None, host: Host = None, port: Port = None, quiet: Quiet =
     settings = settings_of(home, host, port)
     if not _is_sound(settings.collections / DEMO):
         path = harvest_docstrings(settings, None, Console(quiet=quiet))
-        print_summary(build_collection(load_texts(path), settings, DEMO, DEMO_TITLE, quiet=quiet))
+        print_summary(build_collection(load_texts(path, settings), settings, DEMO, DEMO_TITLE, quiet=quiet))
     serve_home(settings)
 
 

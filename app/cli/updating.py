@@ -66,7 +66,7 @@ def add(  # noqa: PLR0917 (one argument for each option)
     from sae_core.update import Update
 
     settings = settings_of(home, embed_base_url=embed_base_url)
-    corpus = load_texts(file, mapping, limit)
+    corpus = load_texts(file, settings, mapping, limit)
     explorer = Explorer.load(settings.collections / collection)
     endpoint = settings.encoder_endpoint(concurrency=concurrency, timeout=timeout)
     update = Update(

@@ -6,7 +6,7 @@ row is read (`rows`), cleaned (`document`, `values`, `text`), compared with thos
 on disk (`spool`) before the next one is.
 """
 
-from sae_core.corpus.columns import USUAL_NAMES, choose_columns
+from sae_core.corpus.columns import USUAL_NAMES, choose_columns, read_mapping
 from sae_core.corpus.document import Document, content_id, derive_title, normalise_title, read_document
 from sae_core.corpus.doubles import Doubles
 from sae_core.corpus.loading import (
@@ -26,5 +26,5 @@ __all__ = [
     "MAX_ABSTRACT", "USUAL_NAMES", "Corpus", "Document", "Doubles", "Lazy", "Rows", "arrow_values",
     "choose_columns", "clean_id", "clean_line", "clean_text", "collect_corpus", "content_id",
     "derive_title", "find_doi", "known_by", "load_corpus", "normalise_title", "parse_year", "read_document",
-    "read_rows", "save_corpus", "write_rejected",
+    "read_mapping", "read_rows", "save_corpus", "write_rejected",
 ]  # fmt: skip

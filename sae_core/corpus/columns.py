@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from sae_core.corpus.text import shorten
 from sae_core.errors import CorpusError
@@ -27,9 +27,40 @@ USUAL_NAMES: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 
 
+def read_mapping(entries: Sequence[str]) -> dict[str, str]:
+    """Column by field, of what people write: title=Name. "text" is another word for abstract.
+
+    Raises CorpusError for an entry of another form, and for a field or a column that is named twice.
+    """
+    pairs = [tuple(part.strip() for part in entry.partition("=")) for entry in entries]
+    for entry, (key, _, column) in zip(entries, pairs, strict=True):
+        if not (key and column):
+            what = f"--map {entry} is not of the form field=Column."
+            raise CorpusError(what, remedy="Write --map title=Name.")
+    return _each_once((key, column) for key, _, column in pairs)
+
+
+def _each_once(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
+    mapping: dict[str, str] = {}
+    for key, column in (("abstract" if key == "text" else key, column) for key, column in pairs):
+        if key in mapping:
+            what = f"Two columns are named for {key}: {mapping[key]!r} and {column!r}."
+            raise CorpusError(what, remedy="Leave out one: a field is read from one column.")
+        # An id says nothing of its own: it may be a DOI, or an address.
+        others = [other for other, named in mapping.items() if named == column and "id" not in (key, other)]
+        if others:
+            what = f"The column {column!r} is named for two fields: {others[0]} and {key}."
+            remedy = "Leave out one of them."
+            if "title" in (key, *others):
+                remedy += " A document without a title gets one from its text."
+            raise CorpusError(what, remedy=remedy)
+        mapping[key] = column
+    return mapping
+
+
 def choose_columns(columns: Sequence[str], mapping: Mapping[str, str], name: str) -> dict[str, str]:
     """Which column each field is read from: those of `mapping`, then the usual names."""
-    wanted = {"abstract" if key == "text" else key: column for key, column in mapping.items()}
+    wanted = _each_once(mapping.items())
     seen = shorten(", ".join(column[:40] for column in columns), 1_000)
     for key, column in wanted.items():
         if key not in USUAL_NAMES:

@@ -153,6 +153,8 @@ def test_embeddings_that_do_not_fit_are_refused(
         (["--latents", "many"], "--latents many is not a list of whole numbers"),
         (["--map", "title"], "--map title is not of the form"),
         (["--map", "title=Nowhere"], "Nowhere"),
+        (["--map", "title=a", "--map", "title=b"], "Two columns are named for title"),
+        (["--map", "title=a", "--map", "text=a"], "is named for two fields"),
         (["--name", "Two Words"], "cannot be the name"),
         (["--name", "static"], "cannot be the name"),
         (["--name", "../outside"], "cannot be the name"),

@@ -29,6 +29,7 @@ from sae_core.corpus import (
     load_corpus,
     normalise_title,
     parse_year,
+    read_mapping,
     save_corpus,
     write_rejected,
 )
@@ -323,6 +324,30 @@ def test_a_bad_mapping_says_what_there_is(mapping: dict[str, str], message: str,
     path = jsonl(tmp_path / "c.jsonl", [{"id": 1, "text": "words"}])
     with pytest.raises(CorpusError, match=message):
         load_corpus(path, mapping=mapping)
+
+
+@pytest.mark.parametrize(
+    ("entries", "message"),
+    [
+        (["title"], "--map title is not of the form field=Column.*--map title=Name"),
+        (["=Words"], "--map =Words is not of the form"),
+        (["title=A", "title=B"], "Two columns are named for title: 'A' and 'B'"),
+        (["text=A", "abstract=B"], "Two columns are named for abstract: 'A' and 'B'"),
+        (["title=A", "text=A"], "'A' is named for two fields: title and abstract.*gets one from its text"),
+        (["venue=A", "authors=A"], "'A' is named for two fields: venue and authors. Leave out one of them.$"),
+    ],
+)
+def test_a_field_and_a_column_are_named_once(entries: list[str], message: str) -> None:
+    with pytest.raises(CorpusError, match=message):
+        read_mapping(entries)
+
+
+def test_what_people_write_becomes_a_mapping(tmp_path: Path) -> None:
+    assert read_mapping(["text = The words", "url=a=b"]) == {"abstract": "The words", "url": "a=b"}
+    assert read_mapping(["id=DOI", "doi=DOI"]) == {"id": "DOI", "doi": "DOI"}
+    path = jsonl(tmp_path / "c.jsonl", [{"id": 1, "A": "words"}])
+    with pytest.raises(CorpusError, match="'A' is named for two fields"):
+        load_corpus(path, mapping={"title": "A", "text": "A"})
 
 
 def test_text_alone_is_enough(tmp_path: Path) -> None:
