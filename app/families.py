@@ -12,7 +12,7 @@ from fastapi.responses import Response
 from app import urls
 from app.deps import ServedCollection, ServedSAE, add_page, get_sae, paging, wanted_block
 from app.forest import ServedForest, definition, finite, measures
-from app.formats import MAX_ROWS, Files, Table, batched, kinds, next_page
+from app.formats import Files, Table, batched, kinds, next_page
 from app.growing import Growing, get_grower, growing_page
 from app.pages import page
 from app.query import AREAS, COLOURS, FAMILY_NUMBERS, FAMILY_SORTS, MANY, FamilyQuery, base_config, used_by
@@ -23,8 +23,7 @@ from sae_core.families.model import EDGES
 
 router = APIRouter()
 
-LIST_SIZE = 24
-MAX_FAMILIES = MAX_ROWS // LIST_SIZE * LIST_SIZE  # of a file, which ends where a page does
+LIST_SIZE = kinds.FAMILIES_A_PAGE
 N_RANKED = 5  # best and worst
 N_MAIN = 4  # parameters that are not folded
 
@@ -88,9 +87,9 @@ async def family_file(request: Request, name: str) -> Table | Response:
     first = (query.page - 1) * LIST_SIZE
     batches = (
         [kinds.family_row(forest.card(family)) for family in some]
-        for some in batched(ordered[first : first + MAX_FAMILIES])
+        for some in batched(ordered[first : first + kinds.FAMILIES.cap])
     )
-    following = next_page(query.url, query.page, LIST_SIZE, MAX_FAMILIES, len(ordered))
+    following = next_page(query.url, query.page, LIST_SIZE, kinds.FAMILIES, len(ordered))
     return collection.table(kinds.FAMILIES, f"{sae.name} families", query.url(), batches, following)
 
 

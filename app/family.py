@@ -14,7 +14,7 @@ from fastapi.responses import Response
 from app import urls
 from app.deps import PageNotFound, ServedCollection, ServedSAE, add_page, get_sae, link, shorten, wanted_block
 from app.forest import ServedForest, definition, measures
-from app.formats import MAX_ROWS, Documents, Files, Row, Table, batched, kinds, next_page
+from app.formats import Documents, Files, Row, Table, batched, kinds, next_page
 from app.growing import Growing, get_grower, growing_page
 from app.labels import why
 from app.pages import page
@@ -77,14 +77,15 @@ def _file(  # noqa: PLR0917 (what a request is about)
         rows = kinds.member_rows(sae.tree(found))
         return collection.table(kinds.MEMBERS, title, url, batched(rows))
     positions, n_active, sums = _together(sae, found)
-    first = (query.page - 1) * MAX_ROWS
+    kind = kinds.FAMILY_DOCUMENTS
+    first = (query.page - 1) * kind.cap
 
     def own(at: int) -> Row:
         return (first + at + 1, n_active[first + at], sums[first + at])
 
-    batches = collection.listed(positions[first : first + MAX_ROWS], sae, own)
-    following = next_page(query.url, query.page, MAX_ROWS, MAX_ROWS, len(positions))
-    return collection.documents(kinds.FAMILY_DOCUMENTS, title, url, batches, following)
+    batches = collection.listed(positions[first : first + kind.cap], sae, own)
+    following = next_page(query.url, query.page, kind.cap, kind, len(positions))
+    return collection.documents(kind, title, url, batches, following)
 
 
 def _number(request: Request, sae: ServedSAE) -> int:

@@ -12,7 +12,6 @@ from fastapi.responses import RedirectResponse, Response
 from app import urls
 from app.deps import PageNotFound, ServedCollection, ServedSAE, add_page, get_latent, get_sae, link, paging
 from app.formats import (
-    MAX_ROWS,
     Documents,
     Files,
     Row,
@@ -101,9 +100,9 @@ def feature_file(request: Request, name: str) -> Table:
     del name
     collection, sae = get_sae(request)
     query = FeatureQuery.parse(collection.name, sae.name, request.scope["query_string"])
-    listing = collection.catalog.features(query, LIST_SIZE, MAX_ROWS)
+    listing = collection.catalog.features(query, LIST_SIZE, kinds.FEATURES.cap)
     batches = ([kinds.feature_row(sae.row(latent)) for latent in some] for some in batched(listing.latents))
-    following = next_page(query.url, query.page, LIST_SIZE, MAX_ROWS, listing.total)
+    following = next_page(query.url, query.page, LIST_SIZE, kinds.FEATURES, listing.total)
     return collection.table(kinds.FEATURES, f"{sae.name} features", query.url(), batches, following)
 
 
@@ -369,7 +368,7 @@ def evidence_file(request: Request, name: str) -> Table | Documents:
         return collection.table(kinds.NEIGHBOURS, title, query.url(), iter([rows]))
     evidence = [
         (heading, position, activation)
-        for heading, positions, activations in _chosen(sae, query, MAX_ROWS)
+        for heading, positions, activations in _chosen(sae, query, kinds.EVIDENCE.cap)
         for position, activation in zip(positions, activations, strict=True)
     ]
     first = _first(query)
@@ -383,7 +382,7 @@ def evidence_file(request: Request, name: str) -> Table | Documents:
     following = None
     if query.tab in {"top", "all"}:
         page_url = partial(query.url, tab="all")
-        following = next_page(page_url, first // ALL_SIZE + 1, ALL_SIZE, MAX_ROWS, sae.fires[latent])
+        following = next_page(page_url, first // ALL_SIZE + 1, ALL_SIZE, kinds.EVIDENCE, sae.fires[latent])
     batches = collection.listed([position for _, position, _ in evidence], sae, own)
     title = f"{sae.name} feature {latent}: {sae.texts[latent]}"
     return collection.documents(kinds.EVIDENCE, title, query.url(), batches, following)

@@ -35,6 +35,7 @@ MAX_CATEGORIES = 32
 MAX_ID = 1_000
 MAX_CITATIONS = 10_000_000
 MAX_PAGE = 1_000
+MAX_LIST_PAGE = 1_000_000  # of lists that are read from any place on as quickly as from their beginning
 MAX_VENUES = 32
 MAX_VENUE = 300
 MAX_YEAR = 9_999
@@ -235,8 +236,8 @@ def _unique(name: str, values: list[str], most: int, longest: int) -> tuple[str,
     return unique
 
 
-def _page(parameters: Parameters) -> int:
-    return parameters.integer("page", 1, MAX_PAGE) or 1
+def _page(parameters: Parameters, most: int = MAX_PAGE) -> int:
+    return parameters.integer("page", 1, most) or 1
 
 
 def _with_page(parameters: list[urls.Parameter], page: int) -> list[urls.Parameter]:
@@ -567,7 +568,7 @@ class FeatureQuery(_Query):
             max_density=parameters.number("max_density", 0.0, 1.0),
             labelled=parameters.flag("labelled"),
             dead=parameters.flag("dead"),
-            page=_page(parameters),
+            page=_page(parameters, MAX_LIST_PAGE),
         )
 
     def path(self) -> str:
@@ -606,7 +607,7 @@ class EvidenceQuery(_Query):
             latent=latent,
             tab=parameters.choice("tab", TABS),
             log=parameters.flag("log"),
-            page=_page(parameters),
+            page=_page(parameters, MAX_LIST_PAGE),
         )
 
     def path(self) -> str:
@@ -678,7 +679,7 @@ class FamilyQuery(_Query):
             area=parameters.choice("area", AREAS),
             colour=parameters.choice("colour", COLOURS),
             open=_open(parameters),
-            page=_page(parameters),
+            page=_page(parameters, MAX_LIST_PAGE),
         )
 
     def path(self) -> str:

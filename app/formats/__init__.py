@@ -7,7 +7,6 @@ sees nothing of formats; a format sees nothing of routes.
 from app.formats import kinds
 from app.formats.lists import (
     BATCH,
-    MAX_ROWS,
     Column,
     DocumentRow,
     Documents,
@@ -42,7 +41,6 @@ __all__ = [
     "FORMATS",
     "HTML",
     "JSON",
-    "MAX_ROWS",
     "Column",
     "DocumentRow",
     "Documents",

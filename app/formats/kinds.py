@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from app.formats.lists import Column, Kind, Row, boolean, integer, number, text, texts
+from app.formats.lists import MAX_ROWS, Column, Kind, Row, boolean, integer, number, text, texts
 from app.views.common import FeatureChip, FeatureRow, NeighbourRow, TreeRow, Trust
 from app.views.families import FamilyCard
 from app.views.library import CollectionCard, SAESummary
@@ -140,6 +140,7 @@ FEATURES = Kind(
         text("family_page", "path of that family's page"),
         _PAGE,
     ),
+    cap=MAX_ROWS,
 )
 
 
@@ -192,6 +193,8 @@ def fingerprint_row(chip: FeatureChip) -> Row:
 
 # --- families -------------------------------------------------------------------------------------
 
+FAMILIES_A_PAGE = 24  # a file ends where a page does
+
 FAMILIES = Kind(
     "families",
     "a family of features, in the order of the page",
@@ -208,6 +211,7 @@ FAMILIES = Kind(
         texts("children", "some of its features, as number and label"),
         _PAGE,
     ),
+    cap=MAX_ROWS // FAMILIES_A_PAGE * FAMILIES_A_PAGE,
 )
 
 
@@ -290,6 +294,7 @@ RESULTS = Kind(
         boolean("is_new", "not among the first thousand without steering"),
     ),
     of_documents=True,
+    cap=1_000,  # as far as steered and plain ranks are compared
 )
 EVIDENCE = Kind(
     "feature-documents",
@@ -304,6 +309,7 @@ EVIDENCE = Kind(
         texts("features", "other strong features of the document, as number and label"),
     ),
     of_documents=True,
+    cap=MAX_ROWS,
 )
 FAMILY_DOCUMENTS = Kind(
     "family-documents",
@@ -314,6 +320,7 @@ FAMILY_DOCUMENTS = Kind(
         number("activation", "sum of their activations"),
     ),
     of_documents=True,
+    cap=MAX_ROWS,
 )
 DOCUMENT = Kind("document", "the document", (), of_documents=True)
 NEAREST = Kind(

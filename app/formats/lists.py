@@ -58,6 +58,7 @@ class Kind:
     meaning: str  # what a row is, and in which order
     own: tuple[Column, ...]
     of_documents: bool = False
+    cap: int = 0  # rows of a file, after which the next one begins; 0: it is whole
     version: int = 1
 
     @property
@@ -127,11 +128,12 @@ class Documents(_List):
         return ([row.values() for row in batch] for batch in self.batches)
 
 
-def next_page(url: Callable[..., str], page: int, size: int, cap: int, total: int) -> str | None:
-    """The page at which the next file begins, if this one begins with `page` and ends after `cap` rows.
+def next_page(url: Callable[..., str], page: int, size: int, kind: Kind, total: int) -> str | None:
+    """The page at which the next file begins, if this one begins with `page` and the list goes on after it.
 
-    `size` is the number of rows on a page and divides `cap`; `url(page=n)` is the address of a page.
+    `size` is the number of rows on a page and divides the cap; `url(page=n)` is the address of a page.
     """
+    cap = kind.cap
     return url(page=page + cap // size) if (page - 1) * size + cap < total else None
 
 

@@ -23,7 +23,7 @@ from app.search import facets, moves, panel, results
 from app.search.asking import Search, plan
 from app.views.search import SearchView
 from sae_core.errors import EmbedderNotReady, SaefariError
-from sae_core.explorer import DEPTH, SearchAnswer
+from sae_core.explorer import SearchAnswer
 from sae_core.lenses import BadLens
 from sae_core.steer import CancelledQuery
 
@@ -107,10 +107,10 @@ def _search_file(request: Request, name: str) -> Documents | Response:
     if asked.problem is not None or asked.x_D is None:
         raise NothingToList(str(asked.problem or NOTHING))
     try:
-        found = _rank(asked, asked.x_D, results.words(asked), DEPTH)
+        found = _rank(asked, asked.x_D, results.words(asked), kinds.RESULTS.cap)
     except CancelledQuery as error:
         raise NothingToList(str(error)) from None
-    following = next_page(query.url, query.page, results.PAGE_SIZE, DEPTH, min(found.total, N_RANKED))
+    following = next_page(query.url, query.page, results.PAGE_SIZE, kinds.RESULTS, min(found.total, N_RANKED))
     title = f"{sae.name} {query.q or 'search'}"
     return collection.documents(kinds.RESULTS, title, query.url(), results.listed(asked, found), following)
 
