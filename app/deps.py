@@ -20,6 +20,7 @@ from fastapi import APIRouter, Request
 from numpy.typing import NDArray
 
 from app import formats, urls
+from app.caching import when_changed
 from app.catalog import FILE_NAME, Catalog
 from app.forest import ServedForest
 from app.labels import UNLABELLED, label_view, mention
@@ -591,6 +592,19 @@ def wanted_block(request: Request) -> str | None:
     return request.headers.get("hx-target", "").rpartition("#")[2] or None
 
 
+def _state(request: Request) -> list[str]:
+    """What pages depend on besides their address."""
+    library = get_library(request)
+    asked = library.collections.get(request.path_params.get("collection", ""))
+    explorers = [each.explorer for each in ([asked] if asked else library.collections.values())]
+    states = [f"{each.name} {each.generation} {each.embedder_state}" for each in explorers]
+    return [
+        origin(request),
+        *states,
+        *(f"{each.name} {each.problem}" for each in library.unreadable.values()),
+    ]
+
+
 def add_page(
     router: APIRouter, path: str, route: Callable[[Request], Any], files: formats.Files | None = None
 ) -> None:
@@ -599,7 +613,7 @@ def add_page(
     The twins first: `{x}` matches `x.json` too. Plain routes: pages parse their address themselves, and
     FastAPI's dependencies would cost each request.
     """
-    endpoint = formats.answer(route, files, origin)
+    endpoint = when_changed(formats.answer(route, files, origin), _state)
     for address in (urls.twin(path, f"{{format:{formats.convertor(files)}}}"), path):
         router.add_route(address, endpoint, methods=["GET", "HEAD"])
 

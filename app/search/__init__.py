@@ -15,6 +15,7 @@ from fastapi.responses import RedirectResponse, Response
 from numpy.typing import NDArray
 
 from app import lenses, urls
+from app.caching import NOT_KEPT
 from app.deps import ServedCollection, ServedSAE, add_page, get_library, get_sae, paging, wanted_block
 from app.formats import JSON, Documents, Files, NothingToList, in_format, kinds, next_page, page_format
 from app.pages import page
@@ -156,8 +157,10 @@ def _search(
 def _answer(request: Request, asked: Search, began: float) -> Response:
     is_waiting = isinstance(asked.problem, EmbedderNotReady) and page_format(request) == JSON
     view = answer(asked, began)
-    timing = {"Server-Timing": f"rank;dur={1e3 * view.ranking_seconds:.2f}"}
-    return page(request, "search", view, status=503 if is_waiting else 200, headers=timing)
+    headers = {"Server-Timing": f"rank;dur={1e3 * view.ranking_seconds:.2f}"}
+    if isinstance(asked.problem, EmbedderNotReady) or results.is_hurried(view):
+        headers |= NOT_KEPT
+    return page(request, "search", view, status=503 if is_waiting else 200, headers=headers)
 
 
 def answer(asked: Search, began: float) -> SearchView:

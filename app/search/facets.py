@@ -33,6 +33,7 @@ def facets(asked: Search) -> Facets:
             "c", metadata.categories, collection.largest_categories, categories, query.categories
         ),
         cited=_cited(collection.most_cited, counts, query.cited_min),
+        is_counted=counts is not None,
     )
 
 

@@ -28,6 +28,7 @@ from app.views.search import (
     Preview,
     Proposals,
     ResultRow,
+    SearchView,
     WhyDocument,
 )
 from sae_core.explorer import DEPTH, SearchAnswer
@@ -38,6 +39,7 @@ PAGE_SIZE = 10
 N_SHARED = 4
 ROLES = ("like", "unlike", "up", "down", "a", "b")  # what a document can be chosen for, by any number
 OPPOSITES = {"like": "unlike", "unlike": "like", "up": "down", "down": "up", "a": "b", "b": "a"}
+LATE = "Looking up the words took too long, so the order is by meaning alone."
 CHIPS = ("like", "unlike", "a", "b")  # those that are shown apart from the results too
 
 
@@ -106,9 +108,14 @@ def words(asked: Search) -> Words:
     try:
         found = asked.collection.catalog.keyword_hits(query.q)
     except CatalogTimeout:
-        return Words(None, "Looking up the words took too long, so the order is by meaning alone.")
+        return Words(None, LATE)
     remark = "" if len(found) else "No document has these words, so the order is by meaning alone."
     return Words(found, remark)
+
+
+def is_hurried(view: SearchView) -> bool:
+    """Whether the answer lacks something that there was no time for, and that the next one may have."""
+    return LATE in view.remarks or (view.facets is not None and not view.facets.is_counted)
 
 
 def nothing(asked: Search) -> Shown:

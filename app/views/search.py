@@ -284,6 +284,7 @@ class Facets:
     venues: list[Choice]
     categories: list[Choice]
     cited: list[Choice]  # at least so often
+    is_counted: bool  # there was time to count
 
 
 @dataclass(frozen=True)
