@@ -1,27 +1,80 @@
-"""Builds that a test may kill: reads a seed per line, forks a child that builds with it, prints its pid.
+"""Work on a collection that a test may kill: reads a number per line, forks a child, prints its pid.
 
-Run as a script. Forking after the imports makes a trial cost a second instead of five; the parent itself
-never uses a thread pool, so a fork is safe.
+Run as a script, by `worker`. Forking after the imports makes a trial cost a second instead of five; the
+parent itself never uses a thread pool, so a fork is safe.
 """
 
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 
-from tests.planted import planted_collection
+from app.catalog import write_catalogue
+from sae_core.corpus import Corpus
+from sae_core.explorer import Explorer
+from sae_core.update import Update
+from tests.planted import SilentConsole, documents, planted_collection
 
 
-def main(home: Path) -> None:
-    """Serve builds until standard input ends; prints the pid at the start and "ended" at the end of each."""
+def build(home: Path, seed: int) -> None:
+    """Build the planted collection with this seed."""
+    planted_collection(home, n=400, steps=60, seed=seed)
+
+
+def update(home: Path, n: int) -> None:
+    """Give the collection "c" the first `n` planted documents, of those that it has or has not yet."""
+    explorer = Explorer.load(home / "collections" / "c")
+    change, known = Update(explorer, home, SilentConsole()), documents(n)
+    if n < explorer.n_documents:
+        change.remove([each.id for each in documents(explorer.n_documents)[n:]], write_catalogue)
+    else:
+        change.add(change.compare(Corpus(known, [])), write_catalogue, embeddings=home / f"{n}.npy")
+
+
+WORK: dict[str, Callable[[Path, int], None]] = {"build": build, "update": update}
+
+
+@contextmanager
+def worker(what: str, home: Path) -> Iterator[subprocess.Popen[str]]:
+    """A process that does `what` on demand: see `start` and `end`."""
+    command = [sys.executable, "-m", "tests.sae_core.killable", what, str(home)]
+    root = Path(__file__).parents[2]
+    with subprocess.Popen(
+        command, cwd=root, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        yield process
+        assert process.stdin is not None
+        process.stdin.close()
+
+
+def start(process: subprocess.Popen[str], number: int) -> int:
+    """Begin some work; the pid of who does it."""
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write(f"{number}\n")
+    process.stdin.flush()
+    return int(process.stdout.readline())
+
+
+def end(process: subprocess.Popen[str]) -> None:
+    """Wait until that work is done, or its worker dead."""
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ended\n"
+
+
+def main(what: str, home: Path) -> None:
+    """Serve until standard input ends; prints the pid at the start and "ended" at the end of each."""
     torch.set_num_threads(1)
     for line in sys.stdin:
         pid = os.fork()
         if pid == 0:
-            planted_collection(home, n=400, steps=60, seed=int(line))
+            WORK[what](home, int(line))
             os._exit(0)
         sys.stdout.write(f"{pid}\n")
         sys.stdout.flush()
@@ -31,4 +84,4 @@ def main(home: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(sys.argv[1], Path(sys.argv[2]))

@@ -9,7 +9,6 @@ import os
 import random
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,6 +24,7 @@ from sae_core.corpus import Corpus
 from sae_core.errors import ArtifactError, BusyError, EmbeddingError, TrainingError
 from sae_core.explorer import Explorer
 from tests import planted as truth
+from tests.sae_core.killable import end, start, worker
 
 N = 400
 SMALL: dict[str, Any] = {"n": N, "steps": 60}
@@ -213,27 +213,8 @@ def test_a_full_disk_leaves_what_was_served(
 
 @pytest.fixture
 def builder(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
-    root = Path(__file__).parents[2]
-    command = [sys.executable, "-m", "tests.sae_core.killable", str(tmp_path)]
-    with subprocess.Popen(
-        command, cwd=root, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as process:
+    with worker("build", tmp_path) as process:
         yield process
-        assert process.stdin is not None
-        process.stdin.close()
-
-
-def start(builder: subprocess.Popen[str], seed: int) -> int:
-    assert builder.stdin is not None
-    assert builder.stdout is not None
-    builder.stdin.write(f"{seed}\n")
-    builder.stdin.flush()
-    return int(builder.stdout.readline())
-
-
-def end(builder: subprocess.Popen[str]) -> None:
-    assert builder.stdout is not None
-    assert builder.stdout.readline() == "ended\n"
 
 
 def seconds_of_a_build(builder: subprocess.Popen[str]) -> float:
