@@ -16,7 +16,7 @@ FORGET_OTHER = @rm -f $(VENV)/.installed-*; $(BIN)/python -m pip uninstall -qqy 
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install install-dev demo serve test test-browser-needs check format bench peers clean
+.PHONY: help install install-dev demo serve test test-needs check format bench peers clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -27,7 +27,7 @@ demo: install ## build an explorer of the docstrings on this machine (first time
 serve: install ## serve what has been built in .saefari
 	@$(SAEFARI) serve --home $(HOME_DIR)$(if $(PORT), --port $(PORT))
 
-test: install-dev test-browser-needs ## run all tests, in random order
+test: install-dev test-needs ## run all tests, in random order
 	@$(BIN)/python -m pytest
 
 check: install-dev ## ruff, mypy --strict, then the tests
@@ -81,11 +81,16 @@ $(INSTALLED_DEV): $(VENV)/.made pyproject.toml constraints.txt
 	@.peers/$*/bin/python -m pip uninstall -qqy torchvision 2>/dev/null
 	@touch $@
 
-# The browser tests drive a Chromium of the system. Root may install it; anybody else is told by the tests.
-test-browser-needs:
-	@if ! { command -v chromium || command -v chromium-browser || command -v google-chrome; } >/dev/null 2>&1 \
-	    && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then \
-	  echo "Installing Chromium for the browser tests."; \
-	  { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium; } >/dev/null \
-	    || echo "Chromium could not be installed: the browser tests will say so." >&2; \
-	fi
+# The browser tests drive a Chromium of the system, those of the database its PostgreSQL, which they start
+# themselves. Root may install them; anybody else is told by the tests.
+test-needs:
+	@missing=; \
+	  { command -v chromium || command -v chromium-browser || command -v google-chrome; } >/dev/null 2>&1 \
+	    || missing="chromium"; \
+	  ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null 2>&1 \
+	    || missing="$$missing postgresql"; \
+	  if [ -n "$$missing" ] && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then \
+	    echo "Installing $$missing for the tests."; \
+	    { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing; } >/dev/null \
+	      || echo "$$missing could not be installed: the tests will say so." >&2; \
+	  fi

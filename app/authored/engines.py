@@ -79,17 +79,17 @@ class Database:
 
     # --- engines ------------------------------------------------------------------------------------
 
-    def reader(self) -> sa.Engine:
-        """An engine that cannot write; each transaction sees one moment, and no question takes long."""
+    def reader(self, seconds: float = SECONDS_TO_READ) -> sa.Engine:
+        """An engine that cannot write; each transaction sees one moment, and may ask for so many seconds."""
         if self.path is None:
             engine = self._postgresql()
             begin = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY; " + _timeouts(
-                SECONDS_TO_WAIT, SECONDS_TO_READ
+                SECONDS_TO_WAIT, seconds
             )
             event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(begin))
             return engine
         engine = self._sqlite("query_only = ON", pool_size=16, max_overflow=48)
-        event.listen(engine, "begin", _begin_reading)
+        event.listen(engine, "begin", lambda connection: _begin_reading(connection, seconds))
         return engine
 
     def writer(self, *, alone: bool = False, migrates: bool = False) -> sa.Engine:
@@ -144,9 +144,13 @@ class Database:
         if self.path is None:  # PostgreSQL has its own
             yield
             return
-        with self.path.with_name(f".{self.path.name}.lock").open("w") as file:
-            _wait_for(file.fileno(), time.monotonic() + seconds, self.shown)
+        name = self.path.with_name(f".{self.path.name}.lock")
+        descriptor = os.open(name, os.O_CREAT | os.O_RDWR, 0o600)  # or anybody could hold it
+        try:
+            _wait_for(descriptor, time.monotonic() + seconds, self.shown)
             yield
+        finally:
+            os.close(descriptor)
 
     # --- what went wrong ----------------------------------------------------------------------------
 
@@ -181,8 +185,8 @@ class Database:
         ):
             return DatabaseError(
                 f"The database {self.shown} cannot be reached: {first_line(error.orig or error)}.",
-                remedy="Start it, or correct SAEFARI_DATABASE_URL. What was acknowledged before is kept; "
-                "look whether the last change was stored before making it again.",
+                remedy="Start it, or correct SAEFARI_DATABASE_URL. Before a change that was not acknowledged is "
+                "made again, look whether it is there.",
             )
         return None
 
@@ -213,9 +217,9 @@ def _timeouts(lock: float, statement: float) -> str:
     return f"SET LOCAL lock_timeout = {lock * 1000:.0f}; SET LOCAL statement_timeout = {statement * 1000:.0f}"
 
 
-def _begin_reading(connection: sa.Connection) -> None:
+def _begin_reading(connection: sa.Connection, seconds: float) -> None:
     raw: Any = connection.connection.dbapi_connection
-    ends = time.monotonic() + SECONDS_TO_READ
+    ends = time.monotonic() + seconds
     raw.set_progress_handler(lambda: time.monotonic() > ends, _STEPS_BETWEEN_LOOKS)
     connection.exec_driver_sql("BEGIN")
 

@@ -48,16 +48,16 @@ def add_lens(  # noqa: PLR0917 (all that a lens keeps)
     origin: str = "",
 ) -> StoredLens:
     """A new lens of this person; `directions` of the features that it moves, so that it can be carried."""
-    collection, printed = line("The collection", collection, MAX_KEY, least=1), _printed(collection, lens)
-    lens = parse(printed)
+    collection = line("The collection", collection, MAX_KEY, least=1)
+    lens = parse(text := printed(collection, lens))
     for subject in moved(collection, lens, directions):
         claim(writing, subject)
     row = LensRow(
-        **owned.born(writing, visibility), collection=collection, sae=lens.sae, name=lens.name, moves=printed,
+        **owned.born(writing, visibility), collection=collection, sae=lens.sae, name=lens.name, moves=text,
         origin=origin,
     )  # fmt: skip
     writing.session.add(row)
-    made = _lens(row)
+    made = stored(row)
     writing.record("lens", f"lens {row.slug}", None, as_json(made))
     writing.flush()
     return made
@@ -70,16 +70,16 @@ def change_lens(  # noqa: PLR0917 (the whole of a lens)
     try:
         row = owned.hold(writing, LensRow, slug, expected, lens)
     except Conflict as error:
-        raise Conflict(error.what, lens, _lens(error.theirs)) from None
-    before, printed = _lens(row), _printed(row.collection, lens)
-    if (row.moves, row.visibility) == (printed, owned.checked_visibility(visibility)):
+        raise Conflict(error.what, lens, stored(error.theirs)) from None
+    before, text = stored(row), printed(row.collection, lens)
+    if (row.moves, row.visibility) == (text, owned.checked_visibility(visibility)):
         return before
-    lens = parse(printed)
+    lens = parse(text)
     for subject in moved(row.collection, lens, directions):
         claim(writing, subject)
-    row.name, row.sae, row.moves, row.visibility = lens.name, lens.sae, printed, visibility
+    row.name, row.sae, row.moves, row.visibility = lens.name, lens.sae, text, visibility
     owned.changed(writing, row)
-    after = _lens(row)
+    after = stored(row)
     writing.record("lens", f"lens {slug}", as_json(before), as_json(after))
     writing.flush()
     return after
@@ -87,23 +87,23 @@ def change_lens(  # noqa: PLR0917 (the whole of a lens)
 
 def remove_lens(writing: Writing, slug: str) -> None:
     row = owned.hold(writing, LensRow, slug, None, None)
-    owned.remove(writing, row, "lens", as_json(_lens(row)))
+    owned.remove(writing, row, "lens", as_json(stored(row)))
 
 
 def find_lens(session: Session, slug: str, viewer: Actor | None) -> StoredLens:
-    return _lens(owned.find(session, LensRow, slug, viewer))
+    return stored(owned.find(session, LensRow, slug, viewer))
 
 
 def find_lenses(session: Session, collection: str, viewer: Actor | None) -> list[StoredLens]:
     """The latest lenses of a collection that this person sees in lists."""
     chosen = sa.select(LensRow).where(LensRow.collection == collection, owned.listed_to(LensRow, viewer))
-    return [_lens(row) for row in _latest(session, chosen)]
+    return [stored(row) for row in _latest(session, chosen)]
 
 
 def as_json(made: StoredLens) -> Json:
     """As the audit table has it."""
     return {
-        "collection": made.collection, "lens": _printed(made.collection, made.lens),
+        "collection": made.collection, "lens": printed(made.collection, made.lens),
         "visibility": made.at.visibility, "author": made.at.author, "revision": made.at.revision,
     }  # fmt: skip
 
@@ -112,12 +112,13 @@ def _latest(session: Session, chosen: sa.Select[LensRow]) -> Iterable[LensRow]:
     return session.scalars(chosen.order_by(LensRow.changed.desc(), LensRow.slug).limit(MAX_LISTED))
 
 
-def _printed(collection: str, lens: Lens) -> str:
+def printed(collection: str, lens: Lens) -> str:
     """As the library prints it. Labels are not kept: they are those of the time when it is shown."""
     name = line("The name of the lens", lens.name, MAX_NAME, least=1)
     sae = line("The SAE", lens.sae, MAX_KEY, least=1)
     return dump(Lens(name, sae, lens.moves), collection, {}, {})
 
 
-def _lens(row: LensRow) -> StoredLens:
+def stored(row: LensRow) -> StoredLens:
+    """The lens of a row."""
     return StoredLens(owned.ownership(row), row.collection, parse(row.moves), row.origin)

@@ -48,13 +48,13 @@ def add_link(  # noqa: PLR0917 (all that a link keeps)
     same = {"target": target, "generation": keys[2], "visibility": owned.checked_visibility(visibility)}
     mine = sa.select(LinkRow).filter_by(author=writing.actor.name, **same).limit(1)
     if (row := writing.session.scalars(mine).one_or_none()) is not None:
-        return _link(row)
+        return stored(row)
     row = LinkRow(
         **owned.born(writing, visibility), target=target, title=title, collection=keys[0], sae=keys[1],
         generation=keys[2],
     )  # fmt: skip
     writing.session.add(row)
-    made = _link(row)
+    made = stored(row)
     writing.record("link", f"link {row.slug}", None, as_json(made))
     writing.flush()
     return made
@@ -62,18 +62,18 @@ def add_link(  # noqa: PLR0917 (all that a link keeps)
 
 def remove_link(writing: Writing, slug: str) -> None:
     row = owned.hold(writing, LinkRow, slug, None, None)
-    owned.remove(writing, row, "link", as_json(_link(row)))
+    owned.remove(writing, row, "link", as_json(stored(row)))
 
 
 def find_link(session: Session, slug: str, viewer: Actor | None) -> ShortLink:
-    return _link(owned.find(session, LinkRow, slug, viewer))
+    return stored(owned.find(session, LinkRow, slug, viewer))
 
 
 def find_links(session: Session, collection: str, viewer: Actor | None) -> list[ShortLink]:
     """The latest links into a collection that this person sees in lists."""
     chosen = sa.select(LinkRow).where(LinkRow.collection == collection, owned.listed_to(LinkRow, viewer))
     rows = session.scalars(chosen.order_by(LinkRow.changed.desc(), LinkRow.slug).limit(MAX_LISTED))
-    return [_link(row) for row in rows]
+    return [stored(row) for row in rows]
 
 
 def as_json(link: ShortLink) -> Json:
@@ -94,5 +94,6 @@ def checked_target(target: str) -> str:
     return target
 
 
-def _link(row: LinkRow) -> ShortLink:
+def stored(row: LinkRow) -> ShortLink:
+    """The link of a row."""
     return ShortLink(owned.ownership(row), row.target, row.title, row.collection, row.sae, row.generation)

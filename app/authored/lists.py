@@ -80,7 +80,7 @@ def add_list(writing: Writing, said: ListText, origin: str = "", slug: str = "")
     )  # fmt: skip
     writing.session.add(row)
     writing.flush()
-    _add_entries(writing, row.slug, said.entries)
+    add_entries(writing, row.slug, said.entries)
     made = FeatureList(owned.ownership(row), said, origin)
     writing.record("list", f"list {row.slug}", None, as_json(made))
     writing.flush()
@@ -93,15 +93,15 @@ def change_list(writing: Writing, slug: str, said: ListText, expected: int) -> F
     try:
         row = owned.hold(writing, ListRow, slug, expected, said)
     except Conflict as error:
-        raise Conflict(error.what, said, _load(writing.session, error.theirs)) from None
-    before = _load(writing.session, row)
+        raise Conflict(error.what, said, load(writing.session, error.theirs)) from None
+    before = load(writing.session, row)
     if (said.collection, said.sae) != (row.collection, row.sae):
         raise BadText("A list stays with its SAE.", remedy="Make another list.")
     if before.said == said:
         return before
     row.name, row.description, row.visibility = said.name, said.description, said.visibility
     writing.session.execute(sa.delete(EntryRow).where(EntryRow.list == slug))
-    _add_entries(writing, slug, said.entries)
+    add_entries(writing, slug, said.entries)
     owned.changed(writing, row)
     after = FeatureList(owned.ownership(row), said, row.origin)
     writing.record("list", f"list {slug}", as_json(before), as_json(after))
@@ -111,11 +111,11 @@ def change_list(writing: Writing, slug: str, said: ListText, expected: int) -> F
 
 def remove_list(writing: Writing, slug: str) -> None:
     row = owned.hold(writing, ListRow, slug, None, None)
-    owned.remove(writing, row, "list", as_json(_load(writing.session, row)))
+    owned.remove(writing, row, "list", as_json(load(writing.session, row)))
 
 
 def find_list(session: Session, slug: str, viewer: Actor | None) -> FeatureList:
-    return _load(session, owned.find(session, ListRow, slug, viewer))
+    return load(session, owned.find(session, ListRow, slug, viewer))
 
 
 def find_lists(session: Session, collection: str, viewer: Actor | None) -> list[FeatureList]:
@@ -135,7 +135,8 @@ def as_json(made: FeatureList) -> Json:
     }  # fmt: skip
 
 
-def _add_entries(writing: Writing, slug: str, entries: Sequence[Entry]) -> None:
+def add_entries(writing: Writing, slug: str, entries: Sequence[Entry]) -> None:
+    """Fill a list that has none."""
     # In one order for everybody, so that no two wait for each other.
     ids = {
         entry.subject: claim(writing, entry.subject)
@@ -149,7 +150,8 @@ def _add_entries(writing: Writing, slug: str, entries: Sequence[Entry]) -> None:
         writing.session.execute(sa.insert(EntryRow), rows)
 
 
-def _load(session: Session, row: ListRow) -> FeatureList:
+def load(session: Session, row: ListRow) -> FeatureList:
+    """The list of a row, with its entries."""
     chosen = sa.select(EntryRow).where(EntryRow.list == row.slug).order_by(EntryRow.place)
     rows = session.scalars(chosen.execution_options(populate_existing=True)).all()
     subjects = load_subjects(session, [entry.subject for entry in rows])

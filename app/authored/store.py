@@ -131,8 +131,8 @@ class Store:
 
     def __init__(self, database: Database, now: Callable[[], datetime] = utc_now) -> None:
         self.database, self.now = database, now
-        self._reader, self._writer = database.reader(), database.writer()
-        self._alone = database.writer(alone=True)
+        self._reader, self._patient = database.reader(), database.reader(SECONDS_ALONE)
+        self._writer, self._alone = database.writer(), database.writer(alone=True)
         for engine in (self._writer, self._alone):
             event.listen(engine, "begin", self._check_revision)
 
@@ -148,20 +148,24 @@ class Store:
         return store
 
     def close(self) -> None:
-        for engine in (self._reader, self._writer, self._alone):
+        for engine in (self._reader, self._patient, self._writer, self._alone):
             engine.dispose()
 
     @contextmanager
-    def read(self) -> Iterator[Session]:
-        """A transaction that sees one moment and cannot write."""
-        with self.database.explained(), Session(self._reader) as session, session.begin():
+    def read(self, *, patient: bool = False) -> Iterator[Session]:
+        """A transaction that sees one moment and cannot write; `patient` where nobody waits for a page."""
+        engine = self._patient if patient else self._reader
+        with self.database.explained(), Session(engine) as session, session.begin():
             yield session
 
     @contextmanager
-    def write(self, actor: Actor, least: Role = Role.EDITOR, *, alone: bool = False) -> Iterator[Writing]:
+    def write(
+        self, actor: Actor, least: Role = Role.EDITOR, *, alone: bool = False, dry_run: bool = False
+    ) -> Iterator[Writing]:
         """A transaction of this person, committed at the end; `NotAllowed` below the role `least`.
 
-        Alone: nobody else writes meanwhile, which is for what changes very much at once.
+        Alone: nobody else writes meanwhile, which is for what changes very much at once. A dry run does all
+        of it, and takes it back.
         """
         if actor.role < least:
             raise NotAllowed(
@@ -170,11 +174,13 @@ class Store:
             )
         engine = self._alone if alone else self._writer
         turn = self.database.turn(SECONDS_ALONE if alone else SECONDS_TO_WAIT)
-        with self.database.explained(), turn, Session(engine) as session, session.begin():
+        with self.database.explained(), turn, Session(engine) as session, session.begin() as all_of_it:
             _insist_on_record(session)
             add_user(session, actor.name, self.now())
             yield (writing := Writing(session, actor, self.now()))
             writing.flush()
+            if dry_run:
+                all_of_it.rollback()
 
     def _check_revision(self, connection: sa.Connection) -> None:
         found = connection.execute(_REVISION).scalar_one_or_none()

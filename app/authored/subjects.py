@@ -118,6 +118,18 @@ def find_ids(session: Session, subjects: Iterable[Subject]) -> dict[Subject, int
     return {wanted[key]: at for key, at in found}
 
 
+def with_directions(session: Session, subjects: Sequence[Subject]) -> list[Subject]:
+    """The same, all of one collection and SAE, with the directions that are known. One statement."""
+    if not subjects:
+        return []
+    home = {"collection": subjects[0].collection, "sae": subjects[0].sae}
+    chosen = (
+        sa.select(SubjectRow).filter_by(**home).where(SubjectRow.key.in_([each.key for each in subjects]))
+    )
+    known = {(found := as_subject(row)): found for row in session.scalars(chosen)}
+    return [known.get(each, each) for each in subjects]
+
+
 def load_subjects(session: Session, ids: Sequence[int]) -> dict[int, Subject]:
     """Subjects by the ids of their rows, with their directions."""
     rows = session.scalars(sa.select(SubjectRow).where(SubjectRow.id.in_(ids)))
