@@ -150,11 +150,12 @@ class _Builder:
     """Collects documents, and refuses rows that are empty or there already."""
 
     def __init__(self, folder: Path | None) -> None:
-        self.documents = Spool(_PARTS, lambda parts: Document(*parts), folder)
+        documents = Spool(_PARTS, lambda parts: Document(*parts), folder)
+        self.documents = documents
         self.rejected: Spool[Rejected] = Spool(tuple, lambda parts: (parts[0], parts[1], parts[2]), folder)
         self.repaired: Counter[str] = Counter()
-        self._ids = Doubles(lambda at: self.documents[at].id)
-        self._titles = Doubles(lambda at: known_by(self.documents[at])[0])
+        self._ids = Doubles(lambda at: documents[at].id)  # not by way of self: their memory goes at once
+        self._titles = Doubles(lambda at: known_by(documents[at])[0])
 
     def add(self, number: int, row: Record | Unreadable) -> None:
         if isinstance(row, Unreadable):

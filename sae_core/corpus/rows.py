@@ -15,6 +15,7 @@ from typing import IO, Any
 from sae_core.errors import CorpusError
 
 EXCERPT = 120
+BATCH, BUFFER = 1_024, 2**20  # rows and bytes of parquet at a time
 MAX_ROW = 2**24  # bytes; a longer one, as where a quote was left open, is refused and never in memory whole
 N_HEAD = 1_000  # objects of JSONL in which columns are looked for
 MAX_HEAD = 2**26  # bytes of them
@@ -74,9 +75,10 @@ def _refuse_utf16(file: IO[bytes], name: str) -> None:
 def _parquet_rows(path: Path, choose: Choose) -> Rows:
     import pyarrow.parquet as pq
 
-    with pq.ParquetFile(path) as file:
+    # Left to itself pyarrow has a whole group of rows in memory, and some files are one group.
+    with pq.ParquetFile(path, pre_buffer=False, buffer_size=BUFFER) as file:
         columns = choose(file.schema_arrow.names)
-        for batch in file.iter_batches(8192, columns=sorted(set(columns.values()))):
+        for batch in file.iter_batches(BATCH, columns=sorted(set(columns.values())), use_threads=False):
             values = [arrow_values(batch.column(column)) for column in columns.values()]
             for row in zip(*values, strict=True):
                 yield dict(zip(columns, row, strict=True))
@@ -95,32 +97,30 @@ def arrow_values(column: Any) -> list[Any]:
 
 
 class _RowError(csv.Error):
-    """A row that is longer than MAX_ROW."""
+    """A row has MAX_ROW bytes or more."""
 
 
 class _Lines(Iterator[str]):
-    """The lines of a file as text. _RowError where those of one row are too long: the rest is skipped."""
+    """The lines of a file as text. _RowError where those of one row are too many: the last is skipped."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
-        self.of_row = 0  # bytes read since `end_row`
-        self.n_lines = self.n_bytes = 0
+        self.n_lines = self.n_bytes = self._row_begins = 0
 
-    def end_row(self) -> None:
+    def begin_row(self) -> None:
         """What comes is another row."""
-        self.of_row = 0
+        self._row_begins = self.n_bytes
 
     def __next__(self) -> str:
         raw = self._file.readline(MAX_ROW)
         if not raw:
             raise StopIteration
         self.n_lines += 1
-        self.of_row += len(raw)
         self.n_bytes += len(raw)
-        if self.of_row >= MAX_ROW:
+        if self.n_bytes - self._row_begins >= MAX_ROW:
             while raw and not raw.endswith(b"\n"):
                 raw = self._file.readline(MAX_ROW)
-            raise _RowError(f"a row of more than {MAX_ROW:,} bytes, to line {self.n_lines:,}")
+            raise _RowError(f"a row of {MAX_ROW:,} bytes or more, to line {self.n_lines:,}")
         return raw.decode("utf-8", "surrogateescape")
 
 
@@ -136,7 +136,7 @@ def _csv_rows(file: IO[bytes], name: str, choose: Choose) -> Rows:
     columns = choose(header)
     positions = {wanted: header.index(column) for wanted, column in columns.items()}
     while True:
-        lines.end_row()
+        lines.begin_row()
         begin = lines.n_lines + 1
         try:
             cells = next(reader, None)
@@ -175,7 +175,7 @@ def _jsonl_rows(file: IO[bytes], name: str, choose: Choose) -> Rows:
 
 def _json_objects(lines: _Lines, name: str) -> Iterator[dict[str, Any] | Unreadable]:
     while True:
-        lines.end_row()
+        lines.begin_row()
         try:
             line = next(lines, None)
         except _RowError as error:
