@@ -232,7 +232,8 @@ class Results(_Printed, Sequence[Result]):
 def cite(document: Document) -> str:
     """A document in a line: title, year, id."""
     year = "" if document.year is None else f" ({document.year})"
-    return f"{tidy(document.title or document.id, WIDTH - 40)}{year}  {document.id}"
+    number = "" if document.id == document.title else f"  {document.id}"
+    return f"{tidy(document.title or document.id, WIDTH - 40)}{year}{number}"
 
 
 def _activation(value: float) -> str:

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -31,7 +32,7 @@ from sae_core.answers import (
     Shown,
     Together,
 )
-from sae_core.errors import NotFoundError, SaefariError
+from sae_core.errors import EmbedderNotReady, NotFoundError, SaefariError
 from sae_core.explorer import Explorer, FeatureSet, SearchAnswer
 from sae_core.filters import Filters
 from sae_core.steer import FamilyMove, Moves
@@ -52,6 +53,16 @@ LEAST_MEANING = 0.3  # cosine of a label with words, from which it is taken to m
 
 Latents = int | Sequence[int]
 Names = str | Sequence[str]
+
+
+@dataclass(frozen=True)
+class _Start:
+    """What a search begins from."""
+
+    x_D: NDArray[np.float32]
+    moves: Moves
+    words: NDArray[np.int64] | None = None  # documents that stand for a text that cannot be embedded
+    remarks: list[str] = field(default_factory=list)
 
 
 class Collection:
@@ -133,10 +144,11 @@ class Collection:
         `refine` chooses the coefficients anew. `require` and `exclude` are features that documents must have
         or lack; years, venues, categories and citations filter them. `keywords` is the weight of the words of
         `q` (0..1), `diverse` leaves one document of each family. With nothing moved this is plain semantic
-        search. `n` documents from page `page`.
+        search. Where no encoder is there, documents are found by the words of `q`. `n` documents from page
+        `page`.
 
         Raises a SaefariError, in a sentence, for what cannot be asked: unknown documents or features, numbers
-        out of bounds, a text where there is no encoder, moves that cancel the query.
+        out of bounds, moves that cancel the query.
         """
         moves = Moves(
             strengths=self._strengths(f or {}),
@@ -146,49 +158,62 @@ class Collection:
             refine=refine,
         )
         required, excluded = set(self._latents(require)), set(self._latents(exclude))
-        for both in required & excluded:
+        self._check(required & excluded, keywords, page, n)
+        start = self._start(q, like, unlike, moves)
+        first = (page - 1) * n
+        asked: dict[str, Any] = {
+            "filters": Filters(year_min, year_max, _several(venue), _several(category), cited_min),
+            "required": required,
+            "excluded": excluded,
+            "diverse": diverse,
+            "offset": first,
+            "limit": n,
+        }
+        if start.words is None:
+            hits = self.texts.keyword_hits(q) if q and keywords else None
+            asked |= {"keywords": hits, "weight": keywords}
+            answer = self.explorer.search(self.sae, start.x_D, start.moves, **asked)
+        else:
+            answer = self.explorer.search_words(self.sae, start.x_D, start.moves, words=start.words, **asked)
+        return self._results(self._in_words(q, like, unlike, moves, family or {}), answer, start, first)
+
+    def _check(self, contradictions: set[int], keywords: float, page: int, n: int) -> None:
+        for both in contradictions:
             what = f"No document both has and lacks {self._feature(both).name}."
             raise SaefariError(what, remedy="Leave it out of require or out of exclude.")
         _between("keywords", keywords, 0.0, 1.0)
         if not (page >= 1 and 1 <= n <= MAX_AT_ONCE):
             what = f"Page {page} with {n} documents cannot be shown."
-            raise SaefariError(
-                what, remedy=f"Pages count from 1, with at most {MAX_AT_ONCE:,} documents each."
-            )
-        x_D, applied = self._query(q, like, unlike, moves)
-        answer = self.explorer.search(
-            self.sae,
-            x_D,
-            applied,
-            filters=Filters(year_min, year_max, _several(venue), _several(category), cited_min),
-            required=required,
-            excluded=excluded,
-            keywords=self.texts.keyword_hits(q) if q and keywords else None,
-            weight=keywords,
-            diverse=diverse,
-            offset=(page - 1) * n,
-            limit=n,
-        )
-        asked = [
-            q,
-            *(f"like {name}" for name in _several(like)),
-            *(f"unlike {name}" for name in _several(unlike)),
-        ]
-        asked += [f"{self._feature(latent).name} {value:+.3g}" for latent, value in moves.strengths.items()]
-        asked += [f"family {root} {amount:+.3g}" for root, amount in (family or {}).items()]
-        return self._results(", ".join(filter(None, asked)), answer, x_D, (page - 1) * n)
+            remedy = f"Pages count from 1, with at most {MAX_AT_ONCE:,} documents each."
+            raise SaefariError(what, remedy=remedy)
 
-    def _query(self, q: str, like: Names, unlike: Names, moves: Moves) -> tuple[NDArray[np.float32], Moves]:
-        """The unit vector that is searched for, and what is done to it: nothing if moves are all there is."""
-        if q or like or unlike:
-            if q:
-                self._need_encoder()
-            wanted, unwanted = (self._positions(names) for names in (like, unlike))
-            return self.explorer.start(q, wanted, unwanted), moves
-        if not (moves.strengths or moves.families):
-            what = "There is nothing to search for."
-            raise SaefariError(what, remedy="Give a text, a document in like, or a feature in f.")
-        return steer.start_from(moves, self.space.sae.directions_ND), Moves()
+    def _in_words(self, q: str, like: Names, unlike: Names, moves: Moves, family: Mapping[int, float]) -> str:
+        parts = [q, *(f"like {name}" for name in _several(like))]
+        parts += [f"unlike {name}" for name in _several(unlike)]
+        parts += [f"{self._feature(latent).name} {value:+.3g}" for latent, value in moves.strengths.items()]
+        parts += [f"ignoring {self._feature(latent).name}" for latent in sorted(moves.ignored)]
+        parts += [f"family {root} {amount:+.3g}" for root, amount in family.items()]
+        return ", ".join(filter(None, parts))
+
+    def _start(self, q: str, like: Names, unlike: Names, moves: Moves) -> _Start:
+        """What is searched for, and what is done to it: nothing where moves are all there is."""
+        if not (q or like or unlike):
+            if not (moves.strengths or moves.families):
+                what = "There is nothing to search for."
+                raise SaefariError(what, remedy="Give a text, a document in like, or a feature in f.")
+            return _Start(steer.start_from(moves, self.space.sae.directions_ND), Moves())
+        wanted, unwanted = (self._positions(names) for names in (like, unlike))
+        if q:
+            self._need_encoder()
+        try:
+            return _Start(self.explorer.start(q, wanted, unwanted), moves)
+        except EmbedderNotReady as error:
+            words = self.texts.keyword_hits(q)
+            if not len(words):
+                raise
+            x_D = self.explorer.start("", wanted, unwanted, words=words.tolist())
+            remark = f"Found by words only, and moved from the best of these documents. {error.what}"
+            return _Start(x_D, moves, words, [remark])
 
     def _need_encoder(self) -> None:
         if self.explorer.embedder is None and self.explorer.embedder_state == "loading":
@@ -201,12 +226,12 @@ class Collection:
         free = {member: share for member, share in shares.items() if member not in locked}
         return FamilyMove(free, _strength(root, amount))
 
-    def _results(self, asked: str, answer: SearchAnswer, x_D: NDArray[np.float32], first: int) -> Results:
+    def _results(self, asked: str, answer: SearchAnswer, start: _Start, first: int) -> Results:
         positions, before = answer.hits.positions.tolist(), answer.baseline_ranks
         ranks = [None] * len(positions) if before is None else before.tolist()
         documents, scores = self.texts.documents(positions), answer.hits.scores.tolist()
         rows = zip(positions, documents, scores, ranks, strict=True)
-        own = self.explorer.code(self.sae, x_D).own
+        own = self.explorer.code(self.sae, start.x_D).own
         return Results(
             asked=asked,
             found=tuple(
@@ -224,7 +249,7 @@ class Collection:
             features=[Firing(self._feature(latent), value) for latent, value in own.items()],
             cosine=answer.edit.cosine,
             explained=answer.explained,
-            remarks=[],
+            remarks=start.remarks,
             _why=lambda result: self._reasons(result, answer.edit),
         )
 

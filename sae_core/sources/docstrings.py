@@ -34,11 +34,16 @@ Progress = Callable[[int, int], None]
 
 
 def harvest(
-    limit: int = LIMIT, progress: Progress | None = None, *, folders: Sequence[Path] | None = None
+    limit: int = LIMIT,
+    progress: Progress | None = None,
+    *,
+    folders: Sequence[Path] | None = None,
+    only: Sequence[str] = (),
 ) -> list[Document]:
     """At most `limit` documents, sorted by id, the same for the same installed versions.
 
-    `folders` are read in place of the standard library and site-packages of this interpreter.
+    `folders` are read in place of the standard library and site-packages of this interpreter; of what is
+    there, with `only`, the packages of these names.
     Balanced: no package has more than a common cap, set so that the limit is just met; the modules of the
     standard library count as packages of their own. `progress` gets (packages read, packages).
 
@@ -47,6 +52,7 @@ def harvest(
     packages = _standard_library() if folders is None else []
     for folder in _site_packages() if folders is None else folders:
         packages += _packages(folder)
+    packages = [package for package in packages if not only or package.name in only]
     candidates: list[_Candidate] = []
     with _parsing():
         for done, package in enumerate(packages, start=1):

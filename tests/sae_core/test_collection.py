@@ -203,8 +203,12 @@ def test_a_collection_is_opened_from_its_folder(planted: Explorer) -> None:
     opened = sae_core.Collection.open(str(folder), next(iter(planted.saes)))
     assert (opened.name, opened.saes) == ("planted", list(planted.saes))
     assert opened.search(like="doc-0017")[0].document.id == "doc-0017"
-    with pytest.raises(EmbedderNotReady):
-        opened.search("text")
+    with pytest.raises(EmbedderNotReady, match="cannot be embedded"):
+        opened.search("nobody wrote this")
+    found = opened.search(truth.WORDS[30], n=20)
+    assert "Found by words only" in found.remarks[0]
+    assert all(truth.WORDS[30] in result.document.text for result in found)
+    assert found[0].document.title in str(found)
     with pytest.raises(NotFoundError, match="has no SAE gone"):
         opened.under("gone")
 
