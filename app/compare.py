@@ -11,6 +11,7 @@ from fastapi.responses import Response
 from app import urls
 from app.claims import splitting_view
 from app.deps import ServedCollection, ServedSAE, add_page, get_collection
+from app.described import About
 from app.formats import Files, Row, Table, batched, kinds
 from app.pages import page
 from app.views.common import FeatureChip
@@ -124,6 +125,12 @@ def _is_shown(sae: ServedSAE, latent: int) -> bool:
     return sae.fires[latent] > 0 and sae.labels[latent].source != "none"
 
 
+ABOUT = About(
+    "compare",
+    "Collections",
+    "The SAEs of a collection side by side, and which features they share.",
+    CompareView,
+)
 FILES = Files({"saes": kinds.SAES, "matches": kinds.MATCHES}, compare_file)
 
-add_page(router, "/{collection}/compare", compare, FILES)
+add_page(router, "/{collection}/compare", compare, FILES, ABOUT)

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from app import formats, urls
 from app.caching import when_changed
 from app.catalog import FILE_NAME, Catalog
+from app.described import PAGES, About, Described
 from app.forest import ServedForest
 from app.labels import UNLABELLED, label_view, mention
 from app.query import DECIMALS, MAX_PAGE, MAX_Q, BadParameter, Parameters, as_strength, integer
@@ -606,9 +607,15 @@ def _state(request: Request) -> list[str]:
 
 
 def add_page(
-    router: APIRouter, path: str, route: Callable[[Request], Any], files: formats.Files | None = None
+    router: APIRouter,
+    path: str,
+    route: Callable[[Request], Any],
+    files: formats.Files | None = None,
+    about: About | None = None,
 ) -> None:
     """Serve `route` at `path` and as JSON at its twin, and at twins of other formats `files`.
+
+    `about` puts it into the description of the interface for programs.
 
     The twins first: `{x}` matches `x.json` too. Plain routes: pages parse their address themselves, and
     FastAPI's dependencies would cost each request.
@@ -616,6 +623,8 @@ def add_page(
     endpoint = when_changed(formats.answer(route, files, origin), _state)
     for address in (urls.twin(path, f"{{format:{formats.convertor(files)}}}"), path):
         router.add_route(address, endpoint, methods=["GET", "HEAD"])
+    if about is not None:
+        PAGES.append(Described(path, about, files))
 
 
 def paging(number: int, size: int, total: int, url: Callable[[int], str]) -> Page:

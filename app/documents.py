@@ -16,6 +16,7 @@ from app.deps import (
     link,
     shorten,
 )
+from app.described import About
 from app.formats import Documents, Files, Table, kinds
 from app.pages import page
 from app.query import Parameters, SearchQuery, clean
@@ -39,13 +40,21 @@ def _asked_for(request: Request) -> tuple[ServedCollection, ServedSAE | None, in
     """The collection, the SAE of the fingerprint, and the document's position."""
     collection = get_collection(request)
     parameters = Parameters(request.scope["query_string"])
-    chosen = parameters.text("sae", MAX_NAME)
+    chosen = _sae_of(parameters)
     sae = collection.sae(chosen) if chosen else collection.default
-    wanted = request.path_params.get("document") or parameters.text("id", MAX_ID)
+    wanted = request.path_params.get("document") or _id_of(parameters)
     position = collection.catalog.find_position(wanted.replace("\0", ""))
     if position is None:
         raise _not_found(collection, clean(wanted))
     return collection, sae, position
+
+
+def _sae_of(parameters: Parameters) -> str:
+    return parameters.text("sae", MAX_NAME)
+
+
+def _id_of(parameters: Parameters) -> str:
+    return parameters.text("id", MAX_ID)
 
 
 def document_view(collection: ServedCollection, sae: ServedSAE | None, position: int) -> DocumentView:
@@ -115,5 +124,30 @@ FILES = Files(
 )
 
 # The bare path takes the id as a parameter: for ids that a path cannot carry, see `urls.document`.
-add_page(router, "/{collection}/documents", document, FILES)
-add_page(router, "/{collection}/documents/{document:path}", document, FILES)
+add_page(
+    router,
+    "/{collection}/documents",
+    document,
+    FILES,
+    About(
+        "document_by_id",
+        "Documents",
+        "The same for any id, also one with characters that a path cannot carry.",
+        DocumentView,
+        lambda parameters: (_id_of(parameters), _sae_of(parameters)),
+        {"id": "{document}"},
+    ),
+)
+add_page(
+    router,
+    "/{collection}/documents/{document:path}",
+    document,
+    FILES,
+    About(
+        "document",
+        "Documents",
+        "A document, its features, and the documents nearest to it.",
+        DocumentView,
+        _sae_of,
+    ),
+)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 from fastapi import APIRouter, Request
 from fastapi.concurrency import run_in_threadpool
@@ -11,15 +12,26 @@ from fastapi.responses import Response
 
 from app import urls
 from app.deps import ServedCollection, ServedSAE, add_page, get_sae, paging, wanted_block
+from app.described import About
 from app.forest import ServedForest, definition, finite, measures
 from app.formats import Files, Table, batched, kinds, next_page
 from app.growing import Growing, get_grower, growing_page
 from app.pages import page
-from app.query import AREAS, COLOURS, FAMILY_NUMBERS, FAMILY_SORTS, MANY, FamilyQuery, base_config, used_by
+from app.query import (
+    AREAS,
+    COLOURS,
+    FAMILY_NUMBERS,
+    FAMILY_SORTS,
+    MANY,
+    PLAIN,
+    FamilyQuery,
+    base_config,
+    used_by,
+)
 from app.views.common import Option
 from app.views.families import FamilyCard, FamilyListView, Parameter, SizeBand
 from sae_core.families import Family, FamilyConfig
-from sae_core.families.model import EDGES
+from sae_core.families.model import ALGORITHMS, EDGES
 
 router = APIRouter()
 
@@ -205,6 +217,13 @@ def _parameter(name: str, config: FamilyConfig, base: FamilyConfig) -> Parameter
     )
 
 
+ABOUT = About(
+    "families",
+    "Families",
+    "Families of features under any parameters; 202 while they are being found.",
+    FamilyListView,
+    partial(FamilyQuery.parse, "", "", stored=PLAIN, algorithms=ALGORITHMS),
+)
 FILES = Files({"families": kinds.FAMILIES}, family_file)
 
-add_page(router, "/{collection}/{sae}/families", families, FILES)
+add_page(router, "/{collection}/{sae}/families", families, FILES, ABOUT)

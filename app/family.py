@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import scipy.sparse as sp
@@ -13,15 +14,26 @@ from fastapi.responses import Response
 
 from app import urls
 from app.deps import PageNotFound, ServedCollection, ServedSAE, add_page, get_sae, link, shorten, wanted_block
+from app.described import About
 from app.forest import ServedForest, definition, measures
 from app.formats import Documents, Files, Row, Table, batched, kinds, next_page
 from app.growing import Growing, get_grower, growing_page
 from app.labels import why
 from app.pages import page
-from app.query import MAX_OPEN, MAX_STRENGTHS, BadParameter, FamilyQuery, SearchQuery, as_strength, integer
+from app.query import (
+    MAX_OPEN,
+    MAX_STRENGTHS,
+    PLAIN,
+    BadParameter,
+    FamilyQuery,
+    SearchQuery,
+    as_strength,
+    integer,
+)
 from app.views.common import Breadcrumb, DocumentCard, TreeRow
 from app.views.families import CrossLink, FamilyCard, FamilyView
 from sae_core.families import Family
+from sae_core.families.model import ALGORITHMS
 
 router = APIRouter()
 
@@ -300,6 +312,13 @@ def _related(forest: ServedForest, found: Family) -> list[FamilyCard]:
     return [forest.card(other) for _, other in ordered[:N_RELATED]]
 
 
+ABOUT = About(
+    "family",
+    "Families",
+    "A family of features: its tree, its measures, the documents it is about.",
+    FamilyView,
+    partial(FamilyQuery.parse, "", "", stored=PLAIN, algorithms=ALGORITHMS),
+)
 FILES = Files({"members": kinds.MEMBERS, "documents": kinds.FAMILY_DOCUMENTS}, family_file)
 
-add_page(router, "/{collection}/{sae}/families/{family}", family, FILES)
+add_page(router, "/{collection}/{sae}/families/{family}", family, FILES, ABOUT)

@@ -11,6 +11,7 @@ from fastapi.responses import RedirectResponse, Response
 
 from app import urls
 from app.deps import PageNotFound, ServedCollection, ServedSAE, add_page, get_latent, get_sae, link, paging
+from app.described import About
 from app.formats import (
     Documents,
     Files,
@@ -398,10 +399,26 @@ def _near_features(sae: ServedSAE, latent: int) -> list[tuple[str, NeighbourRow]
     return [(relation, row) for relation, rows in lists.items() for row in rows]
 
 
+ABOUT_FEATURES = About(
+    "features",
+    "Features",
+    "The features of an SAE, filtered, by words and sorted.",
+    FeatureListView,
+    partial(FeatureQuery.parse, "", ""),
+    {"sort": "density"},
+)
+ABOUT_FEATURE = About(
+    "feature",
+    "Features",
+    "A feature: its label and what that rests on, its numbers, its documents, features near it.",
+    FeatureView,
+    lambda parameters: EvidenceQuery.parse("", "", 0, parameters),
+    {"tab": "all"},
+)
 FEATURE_FILES = Files({"features": kinds.FEATURES}, feature_file)
 EVIDENCE_FILES = Files({"documents": kinds.EVIDENCE, "neighbours": kinds.NEIGHBOURS}, evidence_file)
 
 # `random` before `{latent}`, which would match it.
-add_page(router, "/{collection}/{sae}/features", features, FEATURE_FILES)
+add_page(router, "/{collection}/{sae}/features", features, FEATURE_FILES, ABOUT_FEATURES)
 add_page(router, "/{collection}/{sae}/features/random", random_feature)
-add_page(router, "/{collection}/{sae}/features/{latent}", feature, EVIDENCE_FILES)
+add_page(router, "/{collection}/{sae}/features/{latent}", feature, EVIDENCE_FILES, ABOUT_FEATURE)

@@ -16,6 +16,7 @@ from starlette.exceptions import HTTPException
 from threadpoolctl import threadpool_limits
 
 from app import (
+    api,
     compare,
     documents,
     families,
@@ -83,7 +84,9 @@ def create_app(settings: Settings | None = None, explorers: Mapping[str, Explore
     app.add_api_route("/live", live, methods=["GET", "HEAD"])
     app.add_api_route("/ready", ready, methods=["GET", "HEAD"])
     # A collection's own second segments (documents) before those that any name matches.
-    for module in (compare, documents, search, separate, sharing, features, families, family, overview):
+    for module in (
+        api, compare, documents, search, separate, sharing, features, families, family, overview
+    ):  # fmt: skip
         app.include_router(module.router)
     return app
 

@@ -21,6 +21,7 @@ from app.deps import (
     get_library,
     get_sae,
 )
+from app.described import About
 from app.formats import HTML, Files, Kind, Row, Table, kinds, page_format
 from app.pages import page
 from app.query import SearchQuery
@@ -185,11 +186,30 @@ def _provenance(collection: ServedCollection, sae: ServedSAE) -> list[tuple[str,
     return rows + [(name, str(version)) for name, version in manifest["versions"].items()]
 
 
+ABOUT_SCORECARD = About(
+    "scorecard", "Collections", "An SAE: how well it was trained, and what is known of it.", ScorecardView
+)
 SCORECARD_FILES = Files(
     {"sae": kinds.SAES, "curve": kinds.CURVE, "baselines": kinds.BASELINES}, scorecard_file
 )
 
 # The home page's twin has a name of its own, since a path cannot be empty.
-add_page(router, "/", home, Files({"collections": kinds.COLLECTIONS}, home_file))
-add_page(router, "/{collection}", overview)
-add_page(router, "/{collection}/{sae}", scorecard, SCORECARD_FILES)
+add_page(
+    router,
+    "/",
+    home,
+    Files({"collections": kinds.COLLECTIONS}, home_file),
+    About("home", "Collections", "The collections that are served, with their SAEs.", HomeView),
+)
+add_page(
+    router,
+    "/{collection}",
+    overview,
+    about=About(
+        "overview",
+        "Collections",
+        "A collection: its largest families, surprising features, years.",
+        OverviewView,
+    ),
+)
+add_page(router, "/{collection}/{sae}", scorecard, SCORECARD_FILES, ABOUT_SCORECARD)

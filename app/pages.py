@@ -28,7 +28,7 @@ from app.views.search import Notch
 
 NAMES = (
     "home", "overview", "search", "features", "feature", "embed",
-    "families", "family", "growing", "document", "scorecard", "compare", "separate", "error",
+    "families", "family", "growing", "document", "scorecard", "compare", "separate", "docs", "error",
 )  # fmt: skip
 # Page, fragment and formats share an address: caches must tell them apart.
 VARY = "Accept, HX-Target, HX-Request-Type"

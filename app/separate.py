@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from fastapi import APIRouter, Request
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from app import urls
 from app.deps import PageNotFound, ServedCollection, ServedSAE, add_page, get_sae, link, paging, shorten
+from app.described import About
 from app.formats import Files, NothingToList, Table, batched, kinds
 from app.pages import page
 from app.query import CONTRAST_SORTS, MAX_STRENGTH, SeparateQuery, Side, as_strength
@@ -330,4 +332,12 @@ add_page(
     "/{collection}/{sae}/separate",
     separate_page,
     Files({"features": kinds.SEPARATING}, separate_file),
+    About(
+        "separate",
+        "Search",
+        "Which features tell two sets of documents apart, or one set from all others.",
+        SeparateView,
+        partial(SeparateQuery.parse, "", ""),
+        {"a": "{document}"},
+    ),
 )

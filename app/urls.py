@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from urllib.parse import quote, quote_plus
 
@@ -23,6 +23,7 @@ SUFFIXES = ("json", "csv", "parquet", "bib", "ris", "atom")
 Parameter = tuple[str, str]
 
 _DOT_SEGMENT = re.compile(r"(^|/)\.{0,2}(/|$)")
+_NAMED = re.compile(r"{(\w+)(:path)?}")
 _STRENGTH = re.compile(r"[0-9]+:[+-][0-9.]+")
 
 
@@ -87,6 +88,23 @@ def static(path: str) -> str:
 
 def home() -> str:
     return "/"
+
+
+def docs() -> str:
+    return "/docs"
+
+
+def openapi() -> str:
+    return "/openapi.json"
+
+
+def filled(path: str, values: Mapping[str, str]) -> str:
+    """A path of our routes, such as `/{collection}/documents/{document:path}`, with values for its names."""
+
+    def fill(found: re.Match[str]) -> str:
+        return quote(values[found[1]], safe="/" if found[2] else "")
+
+    return _NAMED.sub(fill, path)
 
 
 def collection(collection: str) -> str:

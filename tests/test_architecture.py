@@ -39,7 +39,7 @@ ONLY_IN = {
     "os.getenv": {"app/settings.py"},
 }
 WEB = {"app", "fastapi", "starlette", "uvicorn", "typer", "pydantic_settings"}
-ROUTES = {"search", "features", "families", "family", "documents", "overview", "compare", "separate"}
+ROUTES = {"api", "search", "features", "families", "family", "documents", "overview", "compare", "separate"}
 
 
 def violations(root: Path) -> list[str]:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from app import lenses, urls
 from app.caching import NOT_KEPT
 from app.deps import ServedCollection, ServedSAE, add_page, get_library, get_sae, paging, wanted_block
+from app.described import About
 from app.formats import JSON, Documents, Files, NothingToList, in_format, kinds, next_page, page_format
 from app.pages import page
 from app.query import MAX_PAGE, BadParameter, Parameters, SearchQuery, readable
@@ -264,4 +265,17 @@ def _text_problem(asked: Search) -> str | None:
     return None if is_known else asked.collection.explorer.text_problem
 
 
-add_page(router, "/{collection}/{sae}/search", search, Files({"results": kinds.RESULTS}, search_file))
+add_page(
+    router,
+    "/{collection}/{sae}/search",
+    search,
+    Files({"results": kinds.RESULTS}, search_file),
+    About(
+        "search",
+        "Search",
+        "Documents by meaning, steered by features; everything that the page of a search shows.",
+        SearchView,
+        lambda parameters: SearchQuery.read("", "", parameters, 1),
+        {"q": "{words}", "f": "{latent}:+0.40"},
+    ),
+)
