@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import labels, steer_latency, train_quality, train_speed
+from benchmarks import labels, read_corpus, steer_latency, train_quality, train_speed
 from benchmarks.peers import conductor
 from benchmarks.peers.conductor import ENTRIES, ContestantError, Entry, Player
 from benchmarks.peers.contestant import Task, batches
@@ -178,6 +178,18 @@ def test_moves_are_timed_beside_the_textbook_and_nobody_is_lost(
         assert crowd["requests"] >= 3
         assert 0 < crowd["p50_ms"] <= crowd["p99_ms"] <= crowd["longest_ms"]
     assert found["peak_mib"] > found["own_mib"] > 0
+
+
+def test_a_file_is_read_in_two_sizes_and_doubles_are_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    run(monkeypatch, read_corpus, "--rows", "1600", "--folder", str(tmp_path))
+    found = last_line(capsys.readouterr().out)
+    assert [each["rows"] for each in found["runs"]] == [400, 1600]
+    assert [each["documents"] for each in found["runs"]] == [397, 1585]  # the first of a hundred is no double
+    few, many = (each["peak_mib"] for each in found["runs"])
+    assert found["bytes_per_row"] == pytest.approx((many - few) * 2**20 / 1200)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_textbook_move_ranks_by_what_the_latents_rebuild() -> None:
