@@ -17,10 +17,21 @@ from numpy.typing import NDArray
 
 from app.pages import render_file
 from app.views.common import Histogram
-from app.views.scorecard import Baseline, CurvePoint, RetrievalKept, Scorecard, ScorecardFileView, Stability
+from app.views.scorecard import (
+    Baseline,
+    CurvePoint,
+    DriftView,
+    RetrievalKept,
+    Scorecard,
+    ScorecardFileView,
+    Stability,
+)
 from sae_core import metrics as measures
+from sae_core.drift import Drift, parse_drift
 from sae_core.errors import ArtifactError
 from sae_core.files import explain_write_errors, write_atomic
+from sae_core.intervals import Interval
+from sae_core.report import DRIFTS
 
 SCORECARD_FILE = "scorecard.html"
 MAX_CURVE = 400  # points
@@ -70,6 +81,7 @@ def scorecard_of(
         encoder_decoder=_histogram(metrics.get("encoder_decoder")),
         stability=_stability(metrics.get("stability")),
         retrieval=_retrieval(metrics.get("retrieval")),
+        drift=[_drift(DRIFTS[which], found) for which, found in parse_drift(metrics.get("drift")).items()],
         baselines=[
             Baseline(b["name"], float(b["fvu_heldout"]), b["remark"]) for b in metrics.get("baselines", [])
         ],
@@ -156,6 +168,29 @@ def _retrieval(found: Json | None) -> RetrievalKept | None:
     if found is None or _number(found, "kept") is None:
         return None
     return RetrievalKept(**{name: found[name] for name in RetrievalKept.__dataclass_fields__})
+
+
+def _drift(which: str, found: Drift) -> DriftView:
+    def bounds(measured: Interval) -> tuple[float, float]:
+        return measured.low, measured.high
+
+    return DriftView(
+        which=which,
+        n=found.n,
+        n_heldout=found.n_heldout,
+        fvu=found.fvu.value,
+        fvu_interval=bounds(found.fvu),
+        fvu_heldout=found.fvu_heldout.value,
+        fvu_heldout_interval=bounds(found.fvu_heldout),
+        times=found.times.value,
+        times_interval=bounds(found.times),
+        is_large=found.is_large,
+        n_living=found.n_living,
+        silent=found.silent.value,
+        silent_expected=found.silent_expected,
+        unseen=found.unseen.value,
+        unseen_heldout=found.unseen_heldout.value,
+    )
 
 
 def _number(found: Json, name: str) -> float | None:

@@ -54,6 +54,27 @@ class RetrievalKept:
 
 
 @dataclass(frozen=True)
+class DriftView:
+    """Documents that came after training beside those that were held out. Pairs are 95 % intervals."""
+
+    which: str  # when they came
+    n: int
+    n_heldout: int
+    fvu: float  # error on them, in variances of the held-out documents
+    fvu_interval: tuple[float, float]
+    fvu_heldout: float
+    fvu_heldout_interval: tuple[float, float]
+    times: float  # the first error over the second
+    times_interval: tuple[float, float]
+    is_large: bool  # so that training anew is worth while
+    n_living: int
+    silent: float  # share of the living features that fire on none of them
+    silent_expected: float  # the same of as many older documents
+    unseen: float  # share of documents with a feature that no training document has
+    unseen_heldout: float
+
+
+@dataclass(frozen=True)
 class Scorecard:
     """What is known of how well an SAE was trained. What its artifact does not say is None or empty."""
 
@@ -80,6 +101,7 @@ class Scorecard:
     encoder_decoder: Histogram | None  # cosines of the living; the marker is their mean
     stability: Stability | None
     retrieval: RetrievalKept | None
+    drift: list[DriftView]  # empty where no document was added, or too few
     baselines: list[Baseline]
     label_scores: Histogram | None
     config: list[tuple[str, str]]
@@ -137,7 +159,7 @@ class ClaimsView:
     beside: list[tuple[str, ...]]  # measure, this SAE, each baseline
     categories: CategoryTable | None
     left_out: list[str]
-    is_stale: bool  # labels or families were made again since
+    is_stale: bool  # labels, families or documents have changed since
 
 
 @dataclass(frozen=True)
@@ -211,7 +233,7 @@ class EvaluationView:
     id: str
     title: str
     made: str
-    is_stale: bool  # labels or families were made again since
+    is_stale: bool  # labels, families or documents have changed since
     setup: list[str]
     tables: list[EvaluationTable]
     remarks: list[str]

@@ -66,7 +66,7 @@ def test_steering_is_written_published_and_shown(run: Run, home: Path, tmp_path:
         page = client.get(f"/planted/{found.sae}").text
         assert 'id="evaluation-1"' in page
         assert "Moved up: named by words at equal cosine" in page
-        assert "before labels were made again" not in page
+        assert "before labels or documents changed" not in page
         twin = client.get(f"/planted/{found.sae}.json").json()
         assert twin["evaluations"][0]["title"] == "Steering"
     collection = home / "collections" / "planted"
@@ -75,7 +75,7 @@ def test_steering_is_written_published_and_shown(run: Run, home: Path, tmp_path:
         labels[0]["text"] = "another"
         artifact.save_json(folder / "saes" / found.sae / "labels.json", labels)
     with TestClient(create_app(Settings(home=home))) as client:
-        assert "before labels were made again" in client.get(f"/planted/{found.sae}").text
+        assert "before labels or documents changed" in client.get(f"/planted/{found.sae}").text
 
 
 def test_a_stopped_evaluation_goes_on_where_it_was(
