@@ -88,7 +88,7 @@ def _file(  # noqa: PLR0917 (what a request is about)
     if name == "members":
         rows = kinds.member_rows(sae.tree(found))
         return collection.table(kinds.MEMBERS, title, url, batched(rows))
-    positions, n_active, sums = _together(sae, found)
+    positions, n_active, sums = documents_of(sae, found)
     kind = kinds.FAMILY_DOCUMENTS
     first = (query.page - 1) * kind.cap
 
@@ -261,11 +261,11 @@ def _heat(sae: ServedSAE, members: Sequence[int]) -> list[list[float]]:
 
 
 def _documents(collection: ServedCollection, sae: ServedSAE, found: Family) -> list[DocumentCard]:
-    positions, _, _ = _together(sae, found)
+    positions, _, _ = documents_of(sae, found)
     return collection.cards(positions[:N_DOCUMENTS], sae, with_chips=True)
 
 
-def _together(sae: ServedSAE, found: Family) -> tuple[list[int], list[int], list[float]]:
+def documents_of(sae: ServedSAE, found: Family) -> tuple[list[int], list[int], list[float]]:
     """The documents on which most members fire, how many, and the sums of activations, which settle ties."""
     n_active = np.zeros(sae.n_documents, dtype=np.int32)
     sums = np.zeros(sae.n_documents, dtype=np.float32)

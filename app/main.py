@@ -71,7 +71,7 @@ def create_app(settings: Settings | None = None, explorers: Mapping[str, Explore
             shelf.close()
 
     app = FastAPI(title="Saefari", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
-    app.state.settings = settings
+    app.state.settings, app.state.pictures = settings, sharing.Pictures()
     app.add_middleware(
         SearchSlots, slots=settings.search_slots, queue=settings.search_queue, is_search=search.is_search
     )
@@ -156,7 +156,7 @@ def _status(error: SaefariError) -> tuple[int, str]:
         return 406, "Not in this format"
     if isinstance(error, EmbedderNotReady):
         return 503, "The encoder is not ready"
-    if isinstance(error, TooManyJobs):
+    if isinstance(error, TooManyJobs | sharing.TooManyPictures):
         return 503, "The server is busy"
     if isinstance(error, CatalogTimeout):
         return 503, "That took too long"

@@ -35,6 +35,7 @@ ONLY_IN = {
     "alembic": {"app/authored/schema.py"},
     "psycopg": set(),  # SQLAlchemy asks for it
     "jinja2": {"app/pages.py"},
+    "PIL": {"app/sharing/drawing.py", "app/sharing/typefaces.py"},
     "os.environ": {"app/settings.py"},
     "os.getenv": {"app/settings.py"},
 }

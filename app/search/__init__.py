@@ -29,7 +29,7 @@ from sae_core.explorer import SearchAnswer
 from sae_core.lenses import BadLens
 from sae_core.steer import CancelledQuery
 
-__all__ = ["Search", "is_search", "plan", "router", "search"]
+__all__ = ["Search", "answer", "is_search", "plan", "router", "search"]
 
 router = APIRouter()
 
@@ -41,9 +41,9 @@ BLOCKS = ("results", "panel", "found")  # of the page, each of which htmx may as
 
 
 def is_search(path: str) -> bool:
-    """Whether a path is this page or one of its twins: the requests that cost most."""
+    """Whether a path is this page, one of its twins or its picture: the requests that cost most."""
     ending = urls.suffix(path)
-    return (path.removesuffix(f".{ending}") if ending else path).endswith("/search")
+    return (path.removesuffix(f".{ending}") if ending else path).endswith(("/search", "/search.png"))
 
 
 async def search(request: Request) -> Response:
