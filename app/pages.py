@@ -29,6 +29,7 @@ from app.views.search import Notch
 NAMES = (
     "home", "overview", "search", "features", "feature", "embed",
     "families", "family", "growing", "document", "scorecard", "compare", "separate", "docs", "error",
+    "about",
 )  # fmt: skip
 # Page, fragment and formats share an address: caches must tell them apart.
 VARY = "Accept, HX-Target, HX-Request-Type"
@@ -70,6 +71,11 @@ def render_block(template: Template, block: str, view: Any, files: formats.Files
     """One named block of a page, without what surrounds it."""
     context = template.new_context({"view": view, "files": files})
     return "".join(template.blocks[block](context))
+
+
+def render_page(name: str, view: Any) -> str:
+    """The page `name` that answers no request: it lies in a folder beside copies of others."""
+    return _template(name).render(view=view, files=None)
 
 
 def render_file(name: str, view: Any) -> str:

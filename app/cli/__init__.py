@@ -7,7 +7,7 @@ from typing import Any
 
 import typer
 
-from app.cli import authored, building, corpora, labelling, measuring, serving, training, updating
+from app.cli import authored, building, corpora, exporting, labelling, measuring, serving, training, updating
 from app.cli.common import fail
 from sae_core.errors import SaefariError, ToldElsewhere
 
@@ -33,7 +33,7 @@ for command in (
     serving.demo, building.build, updating.add, updating.remove,
     training.train, training.convert, training.encode, training.merge,
     labelling.label, serving.serve, serving.publish, serving.rollback,
-    measuring.report, serving.doctor, authored.backup, authored.restore,
+    measuring.report, exporting.export, serving.doctor, authored.backup, authored.restore,
 ):  # fmt: skip
     app.command()(command)
 app.add_typer(corpora.fetch, name="fetch")

@@ -1,0 +1,1 @@
+"""What leaves the explorer whole: a dump for programs, a site for people."""
