@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import re
 import unicodedata
+from array import array
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -260,10 +261,7 @@ class Tokens:
 def tokenise(documents: Sequence[Document]) -> Tokens:
     """Cut titles and abstracts into tokens and learn the habits of the words, each text read once."""
     numbers: dict[str, int] = {}
-    word_ids: list[int] = []
-    gaps: list[int] = []
-    titles: list[bool] = []
-    pointers = [0]
+    word_ids, gaps, titles, pointers = array("i"), bytearray(), bytearray(), array("q", [0])
     for document in documents:
         for text, is_title in ((document.title, True), (document.abstract, False)):
             start = len(word_ids)
@@ -272,10 +270,11 @@ def tokenise(documents: Sequence[Document]) -> Tokens:
                 gaps.append(gap)
             if len(word_ids) > start:
                 gaps[-1] = BREAK
-            titles += [is_title] * (len(word_ids) - start)
+            titles += bytes([is_title]) * (len(word_ids) - start)
         pointers.append(len(word_ids))
     word_T, gap_T = np.array(word_ids, dtype=np.int32), np.array(gaps, dtype=np.uint8)
     is_title_T = np.array(titles, dtype=np.bool_)
+    del word_ids, gaps, titles
     words = list(numbers)
     normal_W = _normal_forms(words)
     permissions = _permissions(words, normal_W, word_T, gap_T)
