@@ -21,7 +21,7 @@ from pydantic import TypeAdapter
 
 from app import areas, charts, formats, urls
 from app.deps import origin
-from app.mathematics import typeset
+from app.mathematics import plain, typeset
 from app.settings import asset_folder
 from app.views.common import TreeRow
 from app.views.search import Notch
@@ -150,6 +150,7 @@ def _environment() -> Environment:
         "minus": _minus,
         "excerpt": excerpt,
         "typeset": lambda text: Markup(typeset(text)),  # noqa: S704 (escaped, and formulas cleaned, there)
+        "plain": plain,
         "parameters": parameters,
         "twins": formats.twins,
         "tone": lambda share: min(3, int(4 * share)),

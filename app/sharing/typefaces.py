@@ -64,7 +64,8 @@ class Typeface:
 
     def lines(self, text: str, width: float, most: int) -> list[str]:
         """The text in at most so many lines, with an ellipsis where it goes on."""
-        lines, rest = [], tidy(text)
+        lines: list[str] = []
+        rest = tidy(text)
         while rest and len(lines) < most:
             line, rest = self._broken(rest, width)
             lines.append(line)
