@@ -35,9 +35,9 @@ def read_audit(
     """Changes, latest first: of one thing, by one person, older than the record `before`."""
     chosen = sa.select(Audit).order_by(Audit.id.desc()).limit(min(limit, MAX_READ))
     if thing:
-        chosen = chosen.where(Audit.thing == thing)
+        chosen = chosen.where(Audit.thing == thing.replace("\0", ""))
     if actor:
-        chosen = chosen.where(Audit.actor == actor)
+        chosen = chosen.where(Audit.actor == actor.replace("\0", ""))
     if before is not None:
         chosen = chosen.where(Audit.id < before)
     return [_record(row) for row in session.scalars(chosen)]

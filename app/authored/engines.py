@@ -185,8 +185,8 @@ class Database:
         ):
             return DatabaseError(
                 f"The database {self.shown} cannot be reached: {first_line(error.orig or error)}.",
-                remedy="Start it, or correct SAEFARI_DATABASE_URL. Before a change that was not acknowledged is "
-                "made again, look whether it is there.",
+                remedy="Start it, or correct SAEFARI_DATABASE_URL. Before making a change again that was not "
+                "acknowledged, look whether it is there.",
             )
         return None
 

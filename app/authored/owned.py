@@ -40,6 +40,11 @@ def new_slug() -> str:
     return "".join(secrets.choice(SLUG_ALPHABET) for _ in range(SLUG_LETTERS))
 
 
+def is_slug(text: str) -> bool:
+    """Whether this could be an address that we made."""
+    return 0 < len(text) <= SLUG_LETTERS and set(text) <= set(SLUG_ALPHABET)
+
+
 def checked_visibility(visibility: str) -> str:
     if visibility not in VISIBILITIES:
         raise BadText(f'"{visibility[:40]}" is no visibility.', remedy=f"Choose {', '.join(VISIBILITIES)}.")
@@ -54,7 +59,7 @@ def listed_to(model: type[Row], viewer: Actor | None) -> sa.ColumnElement[bool]:
 
 def find(session: Session, model: type[Row], slug: str, viewer: Actor | None) -> Row:
     """What is at this address; `NotThere` also where that is hidden from who asks."""
-    row = session.get(model, slug) if slug.isascii() and len(slug) <= SLUG_LETTERS else None
+    row = session.get(model, slug) if is_slug(slug) else None
     may_see_all = viewer is not None and viewer.role >= Role.ADMIN
     if row is None or (row.visibility == "private" and not may_see_all and row.author != _name(viewer)):
         raise NotThere("There is nothing at this address, or it is not for you.", remedy="Check the address.")

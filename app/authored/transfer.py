@@ -177,7 +177,7 @@ def _ownership_json(at: Ownership) -> Json:
 
 def _parse_ownership(entry: Json) -> Ownership:
     slug = entry["slug"]
-    if not 0 < len(slug) <= owned.SLUG_LETTERS or set(slug) - set(owned.SLUG_ALPHABET):
+    if not owned.is_slug(slug):
         raise BadText(f'"{slug:.40}" is no address that we make.', remedy="Leave it as it was exported.")
     return Ownership(
         slug,
