@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _HOST = r"(?:[a-z0-9_-]+(?:\.[a-z0-9_-]+)*\.?|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?"
 _ORIGIN = re.compile(rf"https?://{_HOST}", re.IGNORECASE)
-_ORIGINS = re.compile(rf"https?://(?:\*\.)?{_HOST}", re.IGNORECASE)
+_ORIGINS = re.compile(rf"https?://(?:\*\.)?{_HOST}(?::\*)?", re.IGNORECASE)
 
 
 class Settings(BaseSettings):

@@ -80,7 +80,7 @@ def hostile(site: Planted) -> Planted:
 def address(site: Planted, hostile: Planted, endless: Planted) -> Iterator[str]:
     """Where both collections are served."""
     explorers = {shown.explorer.name: shown.explorer for shown in (site, hostile, endless)}
-    app = create_app(Settings(home=site.home), explorers)
+    app = create_app(Settings(home=site.home, embed_on=("http://localhost:*",)), explorers)
     # The browser's first connection waits in the socket until the server has started.
     with socket.create_server(("127.0.0.1", 0)) as listening:
         server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=5))
