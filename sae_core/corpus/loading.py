@@ -16,8 +16,8 @@ from pathlib import Path
 from sae_core.corpus.columns import choose_columns
 from sae_core.corpus.document import Document, has_derived_title, normalise_title, read_document
 from sae_core.corpus.doubles import Doubles
+from sae_core.corpus.lazy import Lazy, OnDisk
 from sae_core.corpus.rows import EXCERPT, Record, Rows, Unreadable, read_file
-from sae_core.corpus.spool import Lazy, Spool
 from sae_core.corpus.text import clean_line
 from sae_core.corpus.values import plain
 from sae_core.errors import CorpusError
@@ -150,9 +150,9 @@ class _Builder:
     """Collects documents, and refuses rows that are empty or there already."""
 
     def __init__(self, folder: Path | None) -> None:
-        documents = Spool(_PARTS, lambda parts: Document(*parts), folder)
+        documents = OnDisk(_PARTS, lambda parts: Document(*parts), folder)
         self.documents = documents
-        self.rejected: Spool[Rejected] = Spool(tuple, lambda parts: (parts[0], parts[1], parts[2]), folder)
+        self.rejected: OnDisk[Rejected] = OnDisk(tuple, lambda parts: (parts[0], parts[1], parts[2]), folder)
         self.repaired: Counter[str] = Counter()
         self._ids = Doubles(lambda at: documents[at].id)  # not by way of self: their memory goes at once
         self._titles = Doubles(lambda at: known_by(documents[at])[0])

@@ -19,7 +19,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sae_core.corpus import Corpus, Document, Doubles, Lazy, load_corpus, rows, spool
+from sae_core.corpus import Corpus, Document, Doubles, Lazy, lazy, load_corpus, rows
 from sae_core.errors import ArtifactError, CorpusError
 
 MIB = 2**20
@@ -29,8 +29,8 @@ def open_files() -> int:
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
-def strings(folder: Path) -> spool.Spool[str]:
-    return spool.Spool(lambda text: (text,), lambda parts: str(parts[0]), folder)
+def strings(folder: Path) -> lazy.OnDisk[str]:
+    return lazy.OnDisk(lambda text: (text,), lambda parts: str(parts[0]), folder)
 
 
 # --- the sequence on disk ----------------------------------------------------------------------
@@ -42,12 +42,12 @@ def strings(folder: Path) -> spool.Spool[str]:
     part=st.slices(20),
     again=st.slices(7),
 )
-def test_a_spool_is_the_list_of_what_was_put_in(
+def test_what_is_on_disk_is_the_list_of_what_was_put_in(
     items: list[str], in_memory: int, part: slice, again: slice, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     kept = strings(tmp_path_factory.getbasetemp())
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(spool, "IN_MEMORY", in_memory)
+        patch.setattr(lazy, "IN_MEMORY", in_memory)
         for item in items:
             kept.append(item)
     assert kept == items
@@ -60,7 +60,7 @@ def test_a_spool_is_the_list_of_what_was_put_in(
         kept[len(items)]
 
 
-def test_nothing_is_left_of_a_spool(tmp_path: Path) -> None:
+def test_nothing_is_left_on_disk(tmp_path: Path) -> None:
     gc.collect()
     before = open_files()
     kept = strings(tmp_path / "work")
@@ -84,7 +84,7 @@ def test_a_full_disk_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "write", write)
-    monkeypatch.setattr(spool, "IN_MEMORY", 10)
+    monkeypatch.setattr(lazy, "IN_MEMORY", 10)
     (tmp_path / "c.jsonl").write_text('{"text": "some words"}\n')
     with pytest.raises(ArtifactError, match=r"disk is full: .*work could not be written. Free some space"):
         load_corpus(tmp_path / "c.jsonl", folder=tmp_path / "work")

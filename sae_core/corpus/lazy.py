@@ -59,7 +59,7 @@ class _Part(Lazy[T]):
         return self._whole.item(self._places[at])
 
 
-class Spool(Lazy[T]):
+class OnDisk(Lazy[T]):
     """A sequence that grows at its end and lies in a file: memory holds 8 bytes an item, where it ends.
 
     The file is made in `folder` (None: where the system has temporary files) and has no name, so that
