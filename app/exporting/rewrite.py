@@ -16,7 +16,7 @@ from html.parser import HTMLParser
 Attributes = Sequence[tuple[str, str | None]]
 Target = Callable[[str], str | None]
 
-CONTROLS = frozenset({"button", "tool", "notch", "option", "plain"})  # classes
+CONTROLS = frozenset({"button", "tool", "option", "plain"})  # classes
 FIELDS = frozenset({"input", "select", "textarea"})
 VOID = frozenset(
     {"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "wbr"}
