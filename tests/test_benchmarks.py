@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import labels, read_corpus, steer_latency, train_quality, train_speed
+from benchmarks import add_documents, labels, read_corpus, steer_latency, train_quality, train_speed
 from benchmarks.peers import conductor
 from benchmarks.peers.conductor import ENTRIES, ContestantError, Entry, Player
 from benchmarks.peers.contestant import Task, batches
@@ -202,3 +202,21 @@ def test_the_textbook_move_ranks_by_what_the_latents_rebuild() -> None:
     order = steer_latency.textbook_move(x_MD, sae, {3: 0.5, 7: -0.2})
     rebuilt = 0.5 * sae.directions_ND[3] - 0.2 * sae.directions_ND[7] + sae.b_dec_D
     assert order.tolist() == np.argsort(-(x_MD @ rebuilt)).tolist()
+
+
+def test_adding_is_timed_beside_building_again(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    written = documents(120)
+    save_corpus(written, tmp_path / "planted.parquet")
+    np.save(tmp_path / "planted.embeddings.npy", load_embedder("minilm").embed([d.text for d in written]))
+    monkeypatch.setenv("SAEFARI_CORPORA", str(tmp_path))
+    sizes = ("--documents", "80", "--added", "40", "--latents", "16", "--k", "4", "--steps", "20")
+    run(monkeypatch, add_documents, "--corpus", "planted", *sizes)
+    found = last_line(capsys.readouterr().out)
+    assert (found["source"], found["documents"], found["added"]) == ("planted", 80, 40)
+    assert not any(stage.startswith("Training") for stage in found["stages"])
+    embedding, ratios = found["stages"]["Embedding"], found["ratios"]
+    kept, cold = ratios["where vectors were kept"], ratios["where all have to be embedded"]
+    assert kept == pytest.approx((found["build_seconds"] + embedding) / found["seconds"], rel=0.01)
+    assert cold - kept == pytest.approx(embedding * (120 / 40 - 1) / found["seconds"], rel=0.01)

@@ -163,4 +163,4 @@ def _print_change(change: Change, collection: str) -> None:
             typer.echo("  That is much: train anew, with `saefari build` on a file of all documents")
     stages = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in change.seconds.items())
     typer.echo(f"{sum(change.seconds.values()):.0f} s: {stages}")
-    typer.echo("Published. A running server shows it after a restart.")
+    typer.echo("Published. A running server shows it some seconds later.")
