@@ -92,7 +92,8 @@ class Server:
 
     def remove(self) -> None:
         if self._process is not None and self._process.poll() is None:
-            self.stop()
+            self._process.send_signal(signal.SIGQUIT)  # at once: nothing of it is needed again
+            self._process.wait(timeout=SECONDS_TO_START)
         shutil.rmtree(self.folder)
 
     def _address(self, database: str) -> str:
