@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from app.deps import ServedCollection, ServedSAE
 from app.family import documents_of
@@ -66,18 +66,17 @@ def of_search(asked: Search) -> Digest:
     sae, query = asked.sae, asked.query
     moved = [(sae.texts[latent], value) for latent, value in query.strengths]
     moved += [(sae.forest.name(root), value) for root, value in query.families if root in sae.forest.families]
-    own = sorted(asked.own.items(), key=lambda pair: -pair[1])[:N_BARS]
-    bars = moved[:N_BARS] or [(sae.texts[latent], value) for latent, value in own]
+    own = [(sae.texts[latent], value) for latent, value in sorted(asked.own.items(), key=_downwards)]
     return Digest(
         eyebrow="Steered search" if asked.is_steered else "Search",
         title=plain(query.q) or _begun(asked) or "A search by features",
         facts=[plain(move.words) for move in view.moves] or [f"{count(sae.n_documents)} documents"],
         heading="First results" if cards else "",
         documents=_titles(cards, _years(cards)),
-        figure="" if not bars else "Moved" if moved else "What the query is about",
+        figure="Moved" if moved else "What the query is about" if own else "",
         counts=[],
         maximum="",
-        bars=_scaled(bars),
+        bars=_scaled(moved[:N_BARS], signed) if moved else _scaled(own[:N_BARS], activation),
         place=_place(sae),
     )
 
@@ -90,9 +89,13 @@ def _begun(asked: Search) -> str:
     return f"Like {plain(' and '.join(titles))}" if titles else ""
 
 
-def _scaled(named: Sequence[tuple[str, float]]) -> list[DigestBar]:
+def _downwards(pair: tuple[int, float]) -> float:
+    return -pair[1]
+
+
+def _scaled(named: Sequence[tuple[str, float]], printed: Callable[[float], str]) -> list[DigestBar]:
     longest = max((abs(value) for _, value in named), default=0.0) or 1.0
-    return [DigestBar(plain(text), value / longest, signed(value)) for text, value in named]
+    return [DigestBar(plain(text), value / longest, printed(value)) for text, value in named]
 
 
 def _titles(cards: Sequence[DocumentCard], notes: Iterable[str]) -> list[DigestBar]:

@@ -78,9 +78,8 @@ class Typeface:
         text = tidy(text)
         if self.width(text) <= width:
             return text
-        while text and self.width(text + ELLIPSIS) > width:
-            text = text[: min(len(text) - 1, max(1, int(len(text) * width / self.width(text + ELLIPSIS))))]
-        return text.rstrip(" ,;:.-–") + ELLIPSIS
+        head, _ = self._broken(text, width - self.width(ELLIPSIS))
+        return head.rstrip(" ,;:.-–") + ELLIPSIS
 
     def _broken(self, text: str, width: float) -> tuple[str, str]:
         """As much as fits on a line, to the last space in it if there is one, and the rest."""
