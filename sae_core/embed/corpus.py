@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import overload
 
 import numpy as np
 
@@ -83,15 +84,34 @@ class KeptEmbedder:
         return whole_BD if self._shorten is None else self._shorten(whole_BD)
 
 
-def missing_texts(texts: Sequence[str], fingerprint: str, cache_dir: Path) -> list[str]:
+def missing_texts(texts: Sequence[str], fingerprint: str, cache_dir: Path) -> Sequence[str]:
     """Those that the cache of a model behind an endpoint lacks, each once; the endpoint is not asked."""
-    wanted = {_key(text): text for text in texts}
+    wanted = {_key(text): row for row, text in enumerate(texts)}
     folder = cache_dir / fingerprint
     width, _ = _read_model(folder)
     if width:
         for key, _ in _Cache(folder, width).read():
             wanted.pop(key, None)
-    return list(wanted.values())
+    return _Rows(texts, list(wanted.values()))
+
+
+class _Rows(Sequence[str]):
+    """Some rows of texts that may lie on disk: none of them is kept."""
+
+    def __init__(self, texts: Sequence[str], rows: list[int]) -> None:
+        self._texts, self._rows = texts, rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @overload
+    def __getitem__(self, at: int) -> str: ...
+    @overload
+    def __getitem__(self, at: slice) -> _Rows: ...
+    def __getitem__(self, at: int | slice) -> str | _Rows:
+        if isinstance(at, slice):
+            return _Rows(self._texts, self._rows[at])
+        return self._texts[self._rows[at]]
 
 
 class _Filling:
@@ -141,7 +161,7 @@ def _embed_remotely(filling: _Filling, embedder: RemoteEmbedder, cache: _Cache) 
         filling.place(zip(found, vectors, strict=True))
 
     try:
-        embedder.embed_each([filling.texts[row] for row in rows], take)
+        embedder.embed_each(_Rows(filling.texts, rows), take)
     except RowsError as error:
         raise _in_corpus([rows[place] for place in error.rows], filling.texts, error.why) from error
     except EmbeddingError as error:
