@@ -39,10 +39,17 @@ def latent(planted: Planted) -> int:
 
 def digest(**changes: Any) -> Digest:
     told: dict[str, Any] = {
-        "eyebrow": "Feature 1", "title": "dust", "facts": ["fires on 1 % of documents"],
-        "heading": "Strongest in", "documents": [DigestBar("A title", 0.0, "0.412")], "figure": "How strongly", "counts": [3, 2, 1],
-        "maximum": "0.412", "bars": [], "place": "papers",
-    }  # fmt: skip
+        "eyebrow": "Feature 1",
+        "title": "dust",
+        "facts": ["fires on 1 % of documents"],
+        "heading": "Strongest in",
+        "documents": [DigestBar("A title", 0.0, "0.412")],
+        "figure": "How strongly",
+        "counts": [3, 2, 1],
+        "maximum": "0.412",
+        "bars": [],
+        "place": "papers",
+    }
     return Digest(**told | changes)
 
 
