@@ -1,4 +1,8 @@
-"""A writer to be killed: `python -m tests.authored.crash URL` edits a label, and prints what is acknowledged."""
+"""Processes that write: `python -m tests.authored.writers URL NAME N`.
+
+Each edits the same label, prints what was acknowledged, and takes a conflict as a person would: it looks at
+what is there, and edits that. N is how many edits it makes; 0: until it is killed.
+"""
 
 from __future__ import annotations
 
@@ -12,25 +16,42 @@ from pathlib import Path
 
 from app.authored import audit, labels
 from app.authored.labels import LabelText
-from app.authored.store import Actor, Role, Store
+from app.authored.store import Actor, Conflict, Role, Store
 from app.authored.subjects import feature
 
 ROOT_FOLDER = Path(__file__).parent.parent.parent
 LABEL = feature("demo", "k16", 812)
-WRITER = Actor("writer", Role.EDITOR, "token 1")
+SCRIPT = [sys.executable, "-m", "tests.authored.writers"]
 
 
-def write_for_ever(url: str) -> None:
+def write(url: str, name: str, n: int) -> None:
     """Each number is printed after its edit was acknowledged, and not before."""
-    store = Store.open(url)
+    store, who = Store.open(url), Actor(name, Role.EDITOR, "token 1")
     with store.read() as session:
         found = labels.find_label(session, LABEL)
-    at = found.revision if found else 0
-    while True:
-        with store.write(WRITER) as writing:
-            labels.set_label(writing, LABEL, LabelText(f"edit {at + 1}"), at)
-        at += 1
-        print(at, flush=True)  # noqa: T201 (this is what the test reads)
+    at, done = found.revision if found else 0, 0
+    while not n or done < n:
+        try:
+            with store.write(who) as writing:
+                labels.set_label(writing, LABEL, LabelText(f"{name} {at + 1}"), at)
+        except Conflict as error:
+            at = error.theirs.revision
+        else:
+            at, done = at + 1, done + 1
+            print(at, flush=True)  # noqa: T201 (this is what the test reads)
+    store.close()
+
+
+def rivals(url: str, n_writers: int, n: int) -> dict[str, list[int]]:
+    """Writers at the same time, and the revisions that each was told are its own."""
+    names = [f"rival {at}" for at in range(n_writers)]
+    running = [
+        subprocess.Popen([*SCRIPT, url, name, str(n)], cwd=ROOT_FOLDER, stdout=subprocess.PIPE, text=True)
+        for name in names
+    ]
+    said = [process.communicate(timeout=300)[0] for process in running]
+    assert [process.returncode for process in running] == [0] * n_writers
+    return {name: [int(line) for line in lines.split()] for name, lines in zip(names, said, strict=True)}
 
 
 @dataclass(frozen=True)
@@ -44,8 +65,9 @@ class Outcome:
 
 def round_of(url: str, rng: random.Random) -> Outcome:
     """Kill a writer (SIGKILL) at some moment, open the database again and look what is there."""
-    command = [sys.executable, "-m", "tests.authored.crash", url]
-    with subprocess.Popen(command, cwd=ROOT_FOLDER, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        [*SCRIPT, url, "edit", "0"], cwd=ROOT_FOLDER, stdout=subprocess.PIPE, text=True
+    ) as process:
         assert process.stdout is not None
         acknowledged = int(process.stdout.readline())
         time.sleep(rng.uniform(0, 0.15))
@@ -65,4 +87,4 @@ def round_of(url: str, rng: random.Random) -> Outcome:
 
 
 if __name__ == "__main__":
-    write_for_ever(sys.argv[1])
+    write(sys.argv[1], sys.argv[2], int(sys.argv[3]))
