@@ -21,6 +21,7 @@ import pytest
 from app.catalog import write_catalogue
 from sae_core import artifact
 from sae_core.build import BuildConfig, build
+from sae_core.claims import Study
 from sae_core.codes import encode_codes, encode_rows, join_documents
 from sae_core.corpus import Corpus, Document
 from sae_core.drift import LARGE, MIN_MEASURED, measure_drift
@@ -244,6 +245,8 @@ def test_errors_are_those_on_the_documents_of_training_that_are_left(home: Path)
         assert scores["fvu_train"] == pytest.approx(evaluate(space.sae, x_MD[trained[30:]])["fvu"])
         assert scores["fvu_heldout"] == pytest.approx(evaluate(space.sae, x_MD[heldout[10:]])["fvu"])
         assert scores["fvu_heldout"] != before.saes[name].metrics["fvu_heldout"]
+    study = Study(load(home), next(iter(load(home).saes.values())), [])
+    np.testing.assert_array_equal(study.x_MD[study.is_train_M], x_MD[trained[30:]])
     roles_M = stored_roles(load(home).path, N_OLD - 40, 0)
     assert [int((roles_M == role).sum()) for role in (TRAINED, HELD_OUT, ADDED)] == [330, 30, 0]
 
