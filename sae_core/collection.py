@@ -377,7 +377,7 @@ class Collection:
             if family.id == root:
                 return family
         what = f"{self.sae} has no family {root}."
-        raise NotFoundError(what, remedy="A family is named by its root feature; `families()` lists them.")
+        raise NotFoundError(what, remedy="A family is named by its root feature; features name their own.")
 
     def _latents(self, latents: Latents) -> list[int]:
         several = [latents] if isinstance(latents, int) else latents

@@ -7,7 +7,18 @@ from typing import Any
 
 import typer
 
-from app.cli import authored, building, corpora, exporting, labelling, measuring, serving, training, updating
+from app.cli import (
+    agents,
+    authored,
+    building,
+    corpora,
+    exporting,
+    labelling,
+    measuring,
+    serving,
+    training,
+    updating,
+)
 from app.cli.common import fail
 from sae_core.errors import SaefariError, ToldElsewhere
 
@@ -32,7 +43,7 @@ app = typer.Typer(
 for command in (
     serving.demo, building.build, updating.add, updating.remove,
     training.train, training.convert, training.encode, training.merge,
-    labelling.label, serving.serve, serving.publish, serving.rollback,
+    labelling.label, serving.serve, agents.mcp, serving.publish, serving.rollback,
     measuring.report, exporting.export, serving.doctor, authored.backup, authored.restore,
 ):  # fmt: skip
     app.command()(command)
