@@ -11,7 +11,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from app.formats import Files
-from app.query import Parameters
+from app.query import FamilyQuery, Parameters
+from sae_core.families import FamilyConfig
+from sae_core.families.model import ALGORITHMS
 
 Schema = dict[str, Any]
 
@@ -28,20 +30,26 @@ class Recorder(Parameters):
         return []
 
     def text(self, name: str, longest: int) -> str:
-        self.asked[name] = {"type": "string", "maxLength": longest}
+        self.asked.setdefault(name, {"type": "string", "maxLength": longest})
         return ""
 
     def integer(self, name: str, low: int, high: int) -> int | None:
-        self.asked[name] = {"type": "integer", "minimum": low, "maximum": high}
+        self.asked.setdefault(name, {"type": "integer", "minimum": low, "maximum": high})
         return None
 
     def number(self, name: str, low: float, high: float) -> float | None:
-        self.asked[name] = {"type": "number", "minimum": low, "maximum": high}
+        self.asked.setdefault(name, {"type": "number", "minimum": low, "maximum": high})
         return None
 
     def choice(self, name: str, choices: Sequence[str]) -> str:
-        self.asked[name] = {"type": "string", "enum": list(choices), "default": choices[0]}
+        self.asked.setdefault(name, {"type": "string", "enum": list(choices), "default": choices[0]})
         return choices[0]
+
+
+def read_families(parameters: Parameters) -> None:
+    """Read what any way to find families listens to."""
+    for algorithm in ALGORITHMS:
+        FamilyQuery.parse("", "", parameters, FamilyConfig(algorithm=algorithm), ALGORITHMS)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import partial
 
 from fastapi import APIRouter, Request
 from fastapi.concurrency import run_in_threadpool
@@ -12,7 +11,7 @@ from fastapi.responses import Response
 
 from app import urls
 from app.deps import ServedCollection, ServedSAE, add_page, get_sae, paging, wanted_block
-from app.described import About
+from app.described import About, read_families
 from app.forest import ServedForest, definition, finite, measures
 from app.formats import Files, Table, batched, kinds, next_page
 from app.growing import Growing, get_grower, growing_page
@@ -23,7 +22,6 @@ from app.query import (
     FAMILY_NUMBERS,
     FAMILY_SORTS,
     MANY,
-    PLAIN,
     FamilyQuery,
     base_config,
     used_by,
@@ -31,7 +29,7 @@ from app.query import (
 from app.views.common import Option
 from app.views.families import FamilyCard, FamilyListView, Parameter, SizeBand
 from sae_core.families import Family, FamilyConfig
-from sae_core.families.model import ALGORITHMS, EDGES
+from sae_core.families.model import EDGES
 
 router = APIRouter()
 
@@ -222,7 +220,7 @@ ABOUT = About(
     "Families",
     "Families of features under any parameters; 202 while they are being found.",
     FamilyListView,
-    partial(FamilyQuery.parse, "", "", stored=PLAIN, algorithms=ALGORITHMS),
+    read_families,
 )
 FILES = Files({"families": kinds.FAMILIES}, family_file)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 import scipy.sparse as sp
@@ -14,7 +13,7 @@ from fastapi.responses import Response
 
 from app import urls
 from app.deps import PageNotFound, ServedCollection, ServedSAE, add_page, get_sae, link, shorten, wanted_block
-from app.described import About
+from app.described import About, read_families
 from app.forest import ServedForest, definition, measures
 from app.formats import Documents, Files, Row, Table, batched, kinds, next_page
 from app.growing import Growing, get_grower, growing_page
@@ -23,7 +22,6 @@ from app.pages import page
 from app.query import (
     MAX_OPEN,
     MAX_STRENGTHS,
-    PLAIN,
     BadParameter,
     FamilyQuery,
     SearchQuery,
@@ -33,7 +31,6 @@ from app.query import (
 from app.views.common import Breadcrumb, DocumentCard, TreeRow
 from app.views.families import CrossLink, FamilyCard, FamilyView
 from sae_core.families import Family
-from sae_core.families.model import ALGORITHMS
 
 router = APIRouter()
 
@@ -317,7 +314,7 @@ ABOUT = About(
     "Families",
     "A family of features: its tree, its measures, the documents it is about.",
     FamilyView,
-    partial(FamilyQuery.parse, "", "", stored=PLAIN, algorithms=ALGORITHMS),
+    read_families,
 )
 FILES = Files({"members": kinds.MEMBERS, "documents": kinds.FAMILY_DOCUMENTS}, family_file)
 

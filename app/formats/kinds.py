@@ -325,7 +325,7 @@ FAMILY_DOCUMENTS = Kind(
 DOCUMENT = Kind("document", "the document", (), of_documents=True)
 NEAREST = Kind(
     "document-neighbours",
-    "a document, the nearest first",
+    "one of the thousand nearest documents, the nearest first",
     (
         integer("rank", "place in the list, from 1"),
         number("cosine", "of the embeddings"),
