@@ -13,6 +13,7 @@ from app.cli.options import (
     FirstPage,
     Home,
     Limit,
+    Map,
     Max,
     OutFile,
     PageTimeout,
@@ -94,6 +95,33 @@ def fetch_oai(  # noqa: PLR0917 (one argument for each option)
     path = out or settings_of(home).corpora / fetching.file_name(url, part)
     options = fetching.Options(limit=limit, pause=pause, timeout=timeout, again=again)
     fetching.harvest(query, path, options, Console(quiet=quiet), typer.echo, dry_run=dry_run)
+
+
+@fetch.command("huggingface")
+def fetch_huggingface(  # noqa: PLR0917 (one argument for each option)
+    dataset: Annotated[str, typer.Argument(help="A dataset of the hub, as owner/name, or a path to one.")],
+    config: Annotated[str, typer.Option("--config", help="Which of its parts, where it has several.")] = "",
+    split: Annotated[str, typer.Option("--split", help="Default: the only one, or train.")] = "",
+    revision: Annotated[str, typer.Option("--revision", help="A branch, tag or commit of the hub.")] = "",
+    mapping: Map = None,
+    limit: Max = None,
+    out: OutFile = None,
+    again: Annotated[bool, typer.Option("--again", help="Replace a file that is there.")] = False,  # noqa: FBT002
+    home: Home = None,
+    quiet: Quiet = False,  # noqa: FBT002
+) -> None:
+    """Take the texts of a dataset of Hugging Face: as they come, only the columns that are needed.
+
+    Programs that come with a dataset are never run. A gated or private one needs `hf auth login` or HF_TOKEN.
+    """
+    from app import fetching
+
+    options = {"config": config, "split": split, "revision": revision}
+    name = fetching.file_name(Path(dataset).name, "-".join(part for part in (config, split) if part))
+    path = out or settings_of(home).corpora / name
+    fetching.dataset(
+        dataset, path, options, mapping or [], limit, Console(quiet=quiet), typer.echo, again=again
+    )
 
 
 def harvest_docstrings(settings: Settings, limit: int | None, console: Console) -> Path:
