@@ -1,4 +1,4 @@
-"""What is shown of a page where somebody else's page has room for it: in a frame, in a preview."""
+"""What is shown of a page where somebody else's page has room for it: in a frame, in a picture."""
 
 from __future__ import annotations
 
