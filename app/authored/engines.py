@@ -16,7 +16,7 @@ import random
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -140,14 +140,30 @@ class Database:
 
     @contextmanager
     def turn(self, seconds: float = SECONDS_TO_WAIT) -> Iterator[None]:
-        """Hold the lock of writers; `BusyError` if it is not free within so many seconds."""
+        """Hold the lock of writers; `BusyError` if it is not free within so many seconds.
+
+        Who waits stands at the head of a queue, which is a lock too: else a writer that comes again at once
+        would mostly be before those that wait.
+        """
         if self.path is None:  # PostgreSQL has its own
             yield
             return
-        name = self.path.with_name(f".{self.path.name}.lock")
-        descriptor = os.open(name, os.O_CREAT | os.O_RDWR, 0o600)  # or anybody could hold it
+        ends = time.monotonic() + seconds
+        with ExitStack() as held:
+            with self._locked("queue", ends, pause=0.005):
+                held.enter_context(self._locked("lock", ends, pause=0.0005))
+            yield
+
+    @contextmanager
+    def _locked(self, name: str, ends: float, pause: float) -> Iterator[None]:
+        """Hold a file beside the database, asking for it every so often: nobody waits for ever."""
+        path = self.path.with_name(f".{self.path.name}.{name}") if self.path else Path()
+        descriptor = os.open(path, os.O_CREAT | os.O_RDWR, 0o600)  # or anybody could hold it
         try:
-            _wait_for(descriptor, time.monotonic() + seconds, self.shown)
+            while not _lock(descriptor):
+                if time.monotonic() > ends:
+                    raise _busy(self.shown)
+                time.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311 (turns, no secrets)
             yield
         finally:
             os.close(descriptor)
@@ -224,19 +240,12 @@ def _begin_reading(connection: sa.Connection, seconds: float) -> None:
     connection.exec_driver_sql("BEGIN")
 
 
-def _wait_for(descriptor: int, ends: float, shown: str) -> None:
-    """Lock a file. We ask again instead of waiting in the system: nobody waits for ever."""
-    pause = 0.0005
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            if time.monotonic() > ends:
-                raise _busy(shown) from error
-            time.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311 (turns, no secrets)
-            pause = min(pause * 1.5, 0.01)
-        else:
-            return
+def _lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _busy(shown: str) -> BusyError:

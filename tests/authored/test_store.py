@@ -166,6 +166,32 @@ def test_who_waits_too_long_for_a_turn_is_told(
         assert labels.find_labels(session, [DUST])[DUST].said.text == "dust"
 
 
+@ON_SQLITE
+def test_a_writer_that_comes_again_at_once_lets_others_in(
+    store: Store, open_store: Callable[..., Store]
+) -> None:
+    other, ended, n_greedy = open_store(), threading.Event(), 0
+
+    def write_again_and_again() -> None:
+        nonlocal n_greedy
+        while not ended.is_set():
+            with store.write(ANN) as writing:
+                notes.add_note(writing, document("demo", "1"), f"{n_greedy}")
+            n_greedy += 1
+
+    thread = threading.Thread(target=write_again_and_again)
+    thread.start()
+    try:
+        for at in range(10):
+            with other.write(BEN) as writing:
+                notes.add_note(writing, document("demo", "2"), f"{at}")
+        n_meanwhile = n_greedy
+    finally:
+        ended.set()
+        thread.join()
+    assert n_meanwhile <= 30  # in turns, and some before the first and between
+
+
 def test_a_question_that_takes_too_long_is_ended(store: Store) -> None:
     endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
     with pytest.raises(BusyError), store.read() as session:
