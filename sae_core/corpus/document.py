@@ -83,15 +83,15 @@ def derive_title(abstract: str) -> str:
     whole = " ".join(abstract[: 2 * MAX_TITLE].split())
     start = " ".join(whole.split(" ", _TITLE_WORDS)[:_TITLE_WORDS])
     sentence = re.match(r".{20,99}?[.!?](?=\s+[A-Z]|$)", start)
-    if sentence:
-        return sentence.group().rstrip(".")
+    if sentence and (told := sentence.group().rstrip(".")):
+        return told
     short = start[:_TITLE_LENGTH]
     return whole if short == whole else short.rstrip(" ,;:") + "…"
 
 
 def has_derived_title(document: Document) -> bool:
     """Whether the title says nothing but how the text begins."""
-    may_be = document.title[:1] in (document.abstract[:1], "…", "")  # quick, and decides nearly always
+    may_be = document.title[:1] in (document.abstract[:1], "…")  # quick, and decides nearly always
     return may_be and document.title == derive_title(document.abstract)
 
 

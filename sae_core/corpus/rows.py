@@ -25,6 +25,8 @@ Record = dict[str, Any]  # field of Document -> value as the file has it
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
+    """A row of which nothing can be made, with the reason and how it begins."""
+
     reason: str
     raw: str
 
@@ -38,6 +40,11 @@ _LINES = (".jsonl", ".ndjson", ".json")
 
 
 def read_file(path: str | Path, name: str, choose: Choose) -> Rows:
+    """The rows of a file, or of "standard input"; `choose` says from its columns which one each field is.
+
+    Raises CorpusError for a file of another kind, or without rows; OSError, EOFError, zlib.error, csv.Error
+    and pyarrow.ArrowException where it cannot be read.
+    """
     if name == "standard input":
         yield from _jsonl_rows(sys.stdin.buffer, name, choose)
         return

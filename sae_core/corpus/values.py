@@ -50,6 +50,7 @@ def parse_year(value: object) -> int | None:
 
 
 def parse_count(value: object) -> int | None:
+    """A whole number, 0 or more, also as a text ("1,234"); None if it is anything else."""
     if isinstance(value, bool):
         return None
     digits = _COUNT.fullmatch(plain(value).strip())
@@ -58,6 +59,7 @@ def parse_count(value: object) -> int | None:
 
 
 def find_url(value: object) -> str:
+    """The value if it is an address of http or https, else ""."""
     url = strip_rare(plain(value)[: MAX_FIELD + 1]).strip()
     if len(url) > MAX_FIELD or not _URL.fullmatch(url):
         return ""
@@ -78,6 +80,7 @@ def find_doi(value: object) -> str:
 
 
 def read_authors(value: object) -> str:
+    """Names joined by "; "; they may be texts, objects or pairs of family and given name."""
     return "; ".join(name for name in map(_author, _items(value)) if name)
 
 

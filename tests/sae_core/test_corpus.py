@@ -355,12 +355,14 @@ def test_text_alone_is_enough(tmp_path: Path) -> None:
         {"text": "Dust obscures the light of young stars. More follows."},
         {"text": "word " * 30},
         {"text": "Ab"},
+        {"text": "." * 40},
     ]
     path = jsonl(tmp_path / "c.jsonl", rows)
     documents = load_corpus(path).documents
     assert documents[0].title == "Dust obscures the light of young stars"
     assert documents[1].title == "word " * 11 + "word…"
     assert documents[2].title == "Ab"
+    assert documents[3].title == "." * 40
     assert all(document.id.startswith("doc-") for document in documents)
     reversed_rows = load_corpus(jsonl(tmp_path / "r.jsonl", rows[::-1])).documents
     assert {d.id for d in reversed_rows} == {d.id for d in documents}
