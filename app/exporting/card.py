@@ -170,16 +170,12 @@ def _tables(written: Sequence[Written], chosen: Sequence[FeatureSet]) -> str:
             "| column | type | meaning |",
         ]
         lines.append("|---|---|---|")
-        lines += [f"| `{c.name}` | {_type(c.type)} | {c.meaning} |" for c in each.table.columns]
+        lines += [f"| `{c.name}` | {c.kind} | {c.meaning} |" for c in each.table.columns]
     lines += ["", "### Other files", ""]
     lines.append(
         "`saes/*/sae.safetensors`: the weights. `saes/*/training.json`: how it was trained, and its errors."
     )
     return "\n".join(lines)
-
-
-def _type(kind: object) -> str:
-    return str(kind).replace("<", " of ").replace(">", "").replace("item: ", "").replace("element: ", "")
 
 
 def _origin(explorer: Explorer) -> str:

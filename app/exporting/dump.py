@@ -112,7 +112,7 @@ def _record(explorer: Explorer, saes: list[str], written: Sequence[Written], dra
         "tables": {
             each.path: {
                 "rows": each.n_rows,
-                "columns": {column.name: str(column.type) for column in each.table.columns},
+                "columns": {column.name: column.kind for column in each.table.columns},
             }
             for each in written
         },

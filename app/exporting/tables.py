@@ -5,6 +5,7 @@ What is said here of a column is what the data card says of it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -34,6 +35,11 @@ class Column:
     name: str
     type: pa.DataType
     meaning: str
+
+    @property
+    def kind(self) -> str:
+        """Its type in words: list of int32."""
+        return re.sub(r"<\w+: (\w+)>", r" of \1", str(self.type))
 
 
 @dataclass(frozen=True)
