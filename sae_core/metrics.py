@@ -83,6 +83,7 @@ def scorecard(
         "most": sae.n_picks,  # active on one document; more than k where a threshold decides
         **errors(sae, x_train_MD, x_heldout_MD),
         **firing(sae, counts_N, n_documents),
+        "baselines": baselines(sae, x_train_MD, x_heldout_MD),
     }
 
 
@@ -95,7 +96,6 @@ def errors(sae: SAE, x_train_MD: NDArray[np.float32], x_heldout_MD: NDArray[np.f
         "fvu_train": train["fvu"],
         "fvu_heldout": heldout["fvu"],
         "l0": heldout["l0"],
-        "baselines": baselines(sae, x_train_MD, x_heldout_MD),
     }
 
 

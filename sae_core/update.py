@@ -499,7 +499,7 @@ def _measure(space: FeatureSet, moved: _Moved) -> dict[str, Any]:
     """The metrics of an SAE over other documents.
 
     Errors are still those on the documents that it was trained on and on those held out: they are measured
-    again where one of these is gone. Stability stays as it was found in training.
+    again where one of these is gone. Stability and simpler codes stay as they were found in training.
     """
     sae, codes, x_MD = space.sae, space.codes, moved.x_MD
     trained, heldout = moved.with_role(TRAINED), moved.with_role(HELD_OUT)
