@@ -91,7 +91,7 @@ def authors_of(document: Document) -> list[str]:
         parts = re.split(
             r"\s+and\s+", parts[0]
         )  # of several that a semicolon divides, "and" is inside a name
-    names = [re.sub(r"^and\s+", "", part) for part in parts if part]
+    names = [name for part in parts if (name := re.sub(r"^and\s+", "", part).strip(" ,"))]
     return ["others" if _OTHERS.fullmatch(name) else name for name in names]
 
 

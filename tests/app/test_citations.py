@@ -160,13 +160,13 @@ def test_no_formula_reads_writes_or_defines(formula: str) -> None:
 
 
 def test_names_are_divided_where_the_source_divides_them() -> None:
-    names = (
-        "The BABAR Collaboration; Department of Physics and Astronomy; Doe, Jr., J.; A, B, C, D; and E. Last"
-    )
+    names = "The BABAR Collaboration; Department of Physics and Astronomy; Doe, Jr., J.; A, B, C, D; "
+    names += "N. J. Evans,; and E. Last; ,"
     written = bibtex_entry(paper(authors=names))
     (entry,) = parse_string(written, append_middleware=[SeparateCoAuthors()]).entries
     assert entry["author"] == [
         "{The BABAR Collaboration}", "{Department of Physics and Astronomy}", "Doe, Jr., J.", "{A, B, C, D}",
+        "N. J. Evans",
         "E. Last",
     ]  # fmt: skip
     assert " and B. Two" in bibtex_entry(paper(authors="A. One and B. Two"))
