@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from app import urls
 from app.mathematics import plain
+from app.search import is_search
 from app.settings import Settings
 from app.sharing import pictures
 from app.sharing.drawing import draw
@@ -120,6 +121,11 @@ def test_pictures_have_the_size_that_others_want(client: TestClient, planted: Pl
         assert len(answer.content) < 100_000
         with Image.open(io.BytesIO(answer.content)) as image:
             assert image.size == (1200, 630)
+
+
+def test_a_search_for_a_picture_waits_among_the_searches() -> None:
+    assert is_search("/papers/k4-n64-0a1b2c/search.png")
+    assert not is_search("/papers/k4-n64-0a1b2c/features/1.png")
 
 
 def test_a_picture_is_drawn_once(
