@@ -22,24 +22,17 @@ from tests.authored.people import ANN, BEN, ROOT
 from tests.planted import load_planted, planted_collection
 
 
+@pytest.fixture
+def old(planted: Explorer) -> Explorer:
+    return planted
+
+
 @pytest.fixture(scope="session")
-def before_and_after(tmp_path_factory: pytest.TempPathFactory) -> tuple[Explorer, Explorer]:
-    """The same documents, trained with two seeds: other numbers, and mostly the same features."""
-    homes = [tmp_path_factory.mktemp(f"seed{seed}") for seed in (0, 1)]
-    for seed, home in enumerate(homes):
-        planted_collection(home, n=600, steps=400, ks=(4,), seed=seed)
-    before, after = map(load_planted, homes)
-    return before, after
-
-
-@pytest.fixture
-def old(before_and_after: tuple[Explorer, Explorer]) -> Explorer:
-    return before_and_after[0]
-
-
-@pytest.fixture
-def new(before_and_after: tuple[Explorer, Explorer]) -> Explorer:
-    return before_and_after[1]
+def new(tmp_path_factory: pytest.TempPathFactory) -> Explorer:
+    """Documents about the same topics, trained with another seed: other numbers, mostly the same features."""
+    home = tmp_path_factory.mktemp("anew")
+    planted_collection(home, n=600, steps=400, seed=1)
+    return load_planted(home)
 
 
 def sae_of(explorer: Explorer) -> str:

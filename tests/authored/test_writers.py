@@ -22,13 +22,13 @@ def test_acknowledged_edits_survive_the_writers_death(url: str) -> None:
 
 
 def test_processes_that_edit_one_label_lose_nothing(store: Store, url: str) -> None:
-    told = writers.rivals(url, 2, 15)
+    told = writers.rivals(url, 2, 8)
     with store.read() as session:
         history = labels.find_history(session, writers.LABEL)
     assert {each.revision: each.author for each in history} == {
         revision: name for name, revisions in told.items() for revision in revisions
     }
-    assert len(history) == 30
+    assert len(history) == 16
     assert all(each.said.text == f"{each.author} {each.revision}" for each in history)
 
 
