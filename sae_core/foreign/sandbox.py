@@ -47,7 +47,7 @@ MACHINES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}  # column of 
 
 
 def limit() -> None:
-    """Give up time and files, for good; nothing is imported yet."""
+    """Give up time and files, for good; what is imported is there, and nothing of the file is read yet."""
     for what, most in (
         (resource.RLIMIT_CORE, 0),
         (resource.RLIMIT_FSIZE, 0),
@@ -93,10 +93,10 @@ def _filter_calls() -> bool:
 
 def main() -> None:
     """Answer; whatever goes wrong with the file is an answer too."""
-    limit()
-    import torch
+    import torch  # before files are given up: packages that it finds may want a temporary one
     from safetensors.torch import save
 
+    limit()
     size = os.fstat(0).st_size
     begin = b"ok confined\n" if confine(size) else b"ok\n"
     try:
