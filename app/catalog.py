@@ -252,17 +252,20 @@ class Catalog:
 
     # documents
 
-    def documents(self, positions: Sequence[int]) -> list[Document]:
-        """The documents at these positions, in this order. One statement at most for a page of them."""
+    def documents(self, positions: Sequence[int], *, are_kept: bool = True) -> list[Document]:
+        """The documents at these positions, in this order. One statement at most for a page of them.
+
+        They are kept for the next who asks, unless there are so many that they would drive out all others.
+        """
         found = {position: self._recent.get(position) for position in positions}
         missing = [position for position, document in found.items() if document is None]
         for start in range(0, len(missing), texts.MAX_AT_ONCE):
             some = missing[start : start + texts.MAX_AT_ONCE]
             with self._plain() as connection:
                 read = texts.read_documents(connection, some)
-            for position, document in read.items():
+            found |= read
+            for position, document in read.items() if are_kept else ():
                 self._recent.put(position, document)
-                found[position] = document
         return [each for position in positions if (each := found[position]) is not None]
 
     def find_position(self, document: str) -> int | None:

@@ -372,7 +372,8 @@ class ServedCollection:
     ) -> Iterator[list[formats.DocumentRow]]:
         """Documents for a file, some hundred at a time; `own(at)` has what the list says of the at-th."""
         for first in range(0, len(positions), formats.BATCH):
-            documents = self.catalog.documents(positions[first : first + formats.BATCH])
+            some = positions[first : first + formats.BATCH]
+            documents = self.catalog.documents(some, are_kept=False)
             yield [
                 formats.DocumentRow(document, self.document_url(document.id, sae), own(first + at))
                 for at, document in enumerate(documents)

@@ -45,7 +45,7 @@ def _asked_for(request: Request) -> tuple[ServedCollection, ServedSAE | None, in
     wanted = request.path_params.get("document") or _id_of(parameters)
     position = collection.catalog.find_position(wanted.replace("\0", ""))
     if position is None:
-        raise _not_found(collection, clean(wanted))
+        raise _not_found(collection, clean(wanted), request.path_params.get("format", ""))
     return collection, sae, position
 
 
@@ -108,9 +108,12 @@ def _fingerprint(sae: ServedSAE | None, position: int) -> list[FeatureChip]:
     return sae.chips_of(position, most=sae.n_latents) if sae else []
 
 
-def _not_found(collection: ServedCollection, wanted: str) -> PageNotFound:
+def _not_found(collection: ServedCollection, wanted: str, suffix: str) -> PageNotFound:
     similar = collection.catalog.find_documents(wanted, N_SUGGESTIONS)
     suggestions = [link(title, urls.document(collection.name, found)) for found, title in similar]
+    meant = f"{wanted}.{suffix}"  # an id that ends like a format, written into the path
+    if suffix and collection.catalog.find_position(meant) is not None:
+        suggestions.insert(0, link(meant, urls.document(collection.name, meant)))
     what = f'There is no document "{shorten(wanted)}" in {collection.name}.'
     return PageNotFound(
         what if wanted else "This address names no document.",

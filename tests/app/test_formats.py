@@ -351,9 +351,10 @@ def test_documents_are_read_a_batch_at_a_time(planted: Planted, monkeypatch: pyt
     asked: list[int] = []
     read = Catalog.documents
 
-    def count(self: Catalog, some: Sequence[int]) -> list[Document]:
+    def count(self: Catalog, some: Sequence[int], *, are_kept: bool = True) -> list[Document]:
         asked.append(len(some))
-        return read(self, some)
+        assert not are_kept
+        return read(self, some, are_kept=are_kept)
 
     monkeypatch.setattr(Catalog, "documents", count)
     with TestClient(serve(planted)) as client:
@@ -394,6 +395,18 @@ def test_a_slow_reader_of_results_holds_no_search_up() -> None:
 
     assert anyio.run(both) == [b"", b"first", b"rest"]
     assert slots.waiting == 0
+
+
+def test_an_id_that_ends_like_a_format_is_found_where_it_was_written_into_the_path(
+    planted: Planted, client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find = Catalog.find_position
+    monkeypatch.setattr(
+        Catalog, "find_position", lambda self, name: find(self, name.replace("notes.csv", "doc-0100"))
+    )
+    answer = client.get(f"/{planted.explorer.name}/documents/notes.csv", headers={"Accept": "text/html"})
+    assert answer.status_code == 404
+    assert f'href="/{planted.explorer.name}/documents?id=notes.csv"' in answer.text
 
 
 def test_pages_link_to_their_files(planted: Planted, client: TestClient) -> None:

@@ -30,6 +30,7 @@ REPETITIONS = (
     ".cards > li:nth-child(n+4)",
     ".separations > li:nth-child(n+4)",
     ".side-documents > li:nth-child(n+4)",
+    ".api-group:nth-of-type(n+3)",
 )
 ALL_BUT_REPETITIONS = {"exclude": [[selector] for selector in REPETITIONS]}
 EVIDENCE = {**ALL_BUT_REPETITIONS, "include": [["section[aria-labelledby=evidence]"]]}
