@@ -18,6 +18,8 @@ from app.settings import Settings
 from sae_core.corpus import Document, save_corpus
 from sae_core.explorer import Explorer
 from tests.app.served import Planted, Run
+from tests.embedding_model import embeddings, texts_of
+from tests.language_model import serving
 from tests.planted import PlantedEmbedder, documents
 
 N = 600  # of the planted collection of these tests
@@ -66,6 +68,9 @@ def test_documents_come_are_found_under_old_links_and_go_again(
         for link in (*links, urls.document("planted", NEW[0].id)):
             assert client.get(link).status_code == 200
         assert "Once more" in client.get(urls.document("planted", old[8].id)).text
+        families = next(iter(explorer_of(home).saes.values())).families
+        for family in families:  # some are new, and have no label of their own
+            assert client.get(urls.family("planted", planted.sae, family.id)).status_code == 200
         page = client.get(urls.sae("planted", planted.sae)).text
         assert "Documents that came later" in page
         (drift,) = client.get(f"{urls.sae('planted', planted.sae)}.json").json()["card"]["drift"]
@@ -80,9 +85,9 @@ def test_documents_come_are_found_under_old_links_and_go_again(
     assert "1 ids are of no document in planted: unknown/id" in out
     assert "planted has 600 documents now, 660 before" in out
     report = (explorer_of(home).path / "report.md").read_text()
-    assert [line.split(" | ", 1)[1] for line in report.splitlines() if line.startswith("| 20")] == [
-        "60 | 1 | 0 | 660 |",
-        "0 | 0 | 60 | 600 |",
+    assert [line.split()[3:-1:2] for line in report.splitlines() if line.startswith("| 20")] == [
+        ["60", "1", "0", "660"],
+        ["0", "0", "60", "600"],
     ]
     with TestClient(create_app(Settings(home=home))) as client:
         assert client.get(urls.document("planted", NEW[0].id)).status_code == 404
@@ -118,3 +123,41 @@ def test_without_an_encoder_the_remedy_is_named(run: Run, home: Path, tmp_path: 
     status, _, err = run("add", file, "--to", "planted", "--home", home)
     assert status == 1
     assert "has no encoder: its embeddings were made elsewhere. Give those of the new documents with" in err
+
+
+def test_an_endpoint_is_asked_for_what_is_new_only_and_told_before(run: Run, tmp_path: Path) -> None:
+    home, old, new = tmp_path / "home", tmp_path / "old.parquet", tmp_path / "new.parquet"
+    save_corpus(documents(120), old)
+    save_corpus(documents(150)[90:], new)
+    sizes = [
+        "--latents",
+        "16",
+        "--k",
+        "3",
+        "--steps",
+        "20",
+        "--no-stability",
+        "--truncate",
+        "24",
+        "--name",
+        "planted",
+    ]
+    with serving(embeddings) as server:
+        where = ["--embed-base-url", server.url, "--home", home]
+        status, _, err = run("build", old, "--embedder", "openai:tiny", *sizes, *where)
+        assert status == 0, err
+        server.calls.clear()
+        words = ["add", new, "--to", "planted", *where, "--price", "1"]
+        status, out, err = run(*words, "--dry-run")
+        assert (status, server.calls) == (0, []), err
+        assert "30 new documents" in out
+        assert f"30 documents: about 1 calls to openai:tiny at {server.url}" in out
+        status, _, err = run(*words)
+        assert status == 0, err
+        asked = {text for call in server.calls for text in texts_of(call)}
+        assert {document.text for document in documents(150)[120:]} <= asked
+        assert asked.isdisjoint(document.text for document in documents(120)[3:])
+    after = explorer_of(home)
+    assert (after.n_documents, after.width) == (150, 24)
+    status, _, err = run("add", old, "--to", "planted", "--home", home)
+    assert status == 0, err  # nothing is new, so nobody is asked
