@@ -25,6 +25,7 @@ from app.catalog import FILE_NAME, Catalog
 from app.described import PAGES, About, Described
 from app.forest import ServedForest
 from app.labels import UNLABELLED, label_view, mention
+from app.observing import named
 from app.query import DECIMALS, MAX_PAGE, MAX_Q, BadParameter, Parameters, as_strength, integer
 from app.settings import Settings
 from app.views.common import (
@@ -621,7 +622,7 @@ def add_page(
     The twins first: `{x}` matches `x.json` too. Plain routes: pages parse their address themselves, and
     FastAPI's dependencies would cost each request.
     """
-    endpoint = when_changed(formats.answer(route, files, origin), _state)
+    endpoint = named(path, when_changed(formats.answer(route, files, origin), _state))
     for address in (urls.twin(path, f"{{format:{formats.convertor(files)}}}"), path):
         router.add_route(address, endpoint, methods=["GET", "HEAD"])
     if about is not None:

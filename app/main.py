@@ -34,6 +34,7 @@ from app.deps import Library, PageNotFound, get_library, link
 from app.formats import NotAcceptable, NothingToList
 from app.growing import Grower, TooManyJobs
 from app.middleware import LastResort, Limits, SearchSlots, SecurityHeaders, error_response
+from app.observing import Observed
 from app.query import BadParameter
 from app.settings import Settings, asset_folder
 from app.shelf import Shelf
@@ -77,7 +78,8 @@ def create_app(settings: Settings | None = None, explorers: Mapping[str, Explore
     )
     app.add_middleware(Limits, settings=settings)
     app.add_middleware(LastResort)
-    app.add_middleware(SecurityHeaders)  # added last, so around all others
+    app.add_middleware(SecurityHeaders)
+    app.add_middleware(Observed, settings=settings)  # added last, so around all others
     app.add_exception_handler(SaefariError, _show_saefari_error)
     app.add_exception_handler(HTTPException, _show_http_error)
     app.mount("/static", Files(directory=asset_folder("static"), check_dir=False), name="static")

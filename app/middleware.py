@@ -7,7 +7,6 @@ slider is dragged most requests are abandoned.
 from __future__ import annotations
 
 import logging
-import secrets
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -18,6 +17,7 @@ from fastapi.responses import PlainTextResponse, Response
 from starlette.datastructures import MutableHeaders
 
 from app import urls
+from app.observing import REFUSED, REQUEST_ID, SEARCHES
 from app.pages import page
 from app.views.common import ErrorView
 
@@ -103,7 +103,7 @@ class LastResort:
         try:
             await self.app(scope, receive, send_and_note)
         except Exception:
-            number = secrets.token_hex(6)
+            number = scope[REQUEST_ID]
             log.exception("Request %s failed: %s %r", number, scope["method"], scope["path"])
             if has_started:
                 raise
@@ -196,6 +196,7 @@ class SearchSlots:
             return
         if self.waiting >= self.slots + self.queue:
             what = "The server is busy with other searches."
+            REFUSED.inc()
             view = _error(503, "Too many searches", what, "Try again in a moment.")
             answer = error_response(Request(scope), view, {"Retry-After": SECONDS_UNTIL_RETRY})
             await answer(scope, receive, send)
@@ -203,6 +204,7 @@ class SearchSlots:
         if self._limiter is None:
             self._limiter = anyio.CapacityLimiter(self.slots)
         self.waiting += 1
+        SEARCHES.inc()
         slot = _Slot(self, self._limiter)
         try:
             await slot.take()
@@ -233,6 +235,7 @@ class _Slot:
             return
         self.is_free = True
         self.searches.waiting -= 1
+        SEARCHES.dec()
         if self.is_taken:
             self.limiter.release_on_behalf_of(self)
 

@@ -6,7 +6,7 @@ import math
 import os
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -101,6 +101,20 @@ class Settings(BaseSettings):
         description="The database of what people write, as postgresql://user:password@host/name; default: the "
         "file authored.sqlite of the home folder.",
     )
+    log_format: Literal["text", "json"] = Field(
+        default="text", description="Lines of the server's log for people, or for machines."
+    )
+    log_requests: bool = Field(
+        default=False,
+        description="Write a line for each request: what, how long, how large; never its query.",
+    )
+    trust_request_ids: bool = Field(
+        default=False, description="Take a request's id from X-Request-Id, which a proxy in front must set."
+    )
+    metrics_host: str = Field(default="127.0.0.1", description="The address that numbers are shown on.")
+    metrics_port: int = Field(
+        default=0, ge=0, le=65_535, description="The port on which Prometheus finds numbers; 0: none."
+    )
     reload_templates: bool = Field(
         default=False, description="Read templates again when they change; for people who work on them."
     )
@@ -161,6 +175,11 @@ class Settings(BaseSettings):
     def corpora(self) -> Path:
         """Where `saefari fetch` puts documents."""
         return self.home / "corpora"
+
+
+def collect_numbers_in(folder: str) -> None:
+    """Let this process and those it starts write their numbers for Prometheus into a folder."""
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
 
 
 def asset_folder(name: str) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -14,7 +15,7 @@ from app.cli.common import settings_of, warn_of_key
 from app.cli.corpora import harvest_docstrings
 from app.cli.options import EmbedBaseURL, Home, Host, NameOfCollection, Port, Quiet
 from app.console import Console
-from app.settings import Settings
+from app.settings import Settings, collect_numbers_in
 from sae_core.errors import ArtifactError, NotFoundError, SaefariError
 
 if TYPE_CHECKING:
@@ -133,20 +134,35 @@ def serve_home(settings: Settings) -> None:
         factory=True,
         workers=settings.workers,
         timeout_worker_healthcheck=SECONDS_WITHOUT_A_SIGN,
-        log_level="warning",
+        log_config=None,
         access_log=False,
         server_header=False,
     )
     server = uvicorn.Server(config)
-    if settings.workers == 1:
-        server.run(sockets=[listener])
-    else:  # the parent starts another one where one ends
-        Multiprocess(config, [listener]).run()
+    with TemporaryDirectory(prefix="saefari-numbers-") as folder:
+        if settings.workers > 1:
+            collect_numbers_in(folder)
+        _observe(settings)
+        if settings.workers == 1:
+            server.run(sockets=[listener])
+        else:  # the parent starts another one where one ends
+            Multiprocess(config, [listener]).run()
+
+
+def _observe(settings: Settings) -> None:
+    from app import logs, observing
+
+    logs.set_up(settings)
+    if settings.metrics_port:
+        is_parent = settings.workers > 1
+        observing.serve_numbers(settings.metrics_host, settings.metrics_port, of_workers=is_parent)
 
 
 def _application(settings: Settings) -> FastAPI:
+    from app import logs
     from app.main import create_app  # not above: a parent of workers needs none of what this brings
 
+    logs.set_up(settings)
     return create_app(settings)
 
 

@@ -19,6 +19,7 @@ from app.caching import NOT_KEPT
 from app.deps import ServedCollection, ServedSAE, add_page, get_library, get_sae, paging, wanted_block
 from app.described import About
 from app.formats import JSON, Documents, Files, NothingToList, in_format, kinds, next_page, page_format
+from app.observing import KNOWN, STAGES
 from app.pages import page
 from app.query import MAX_PAGE, BadParameter, Parameters, SearchQuery, readable
 from app.search import facets, moves, panel, results
@@ -60,10 +61,14 @@ async def search(request: Request) -> Response:
         return await run_in_threadpool(_say, request, collection, sae, error, began)
     if changed is not None:
         return RedirectResponse(in_format(request, changed.url()), 303)
-    if wanted_block(request) != "results" or query.lenses or not collection.explorer.has_embedded(query.q):
+    is_embedded = collection.explorer.has_embedded(query.q)
+    KNOWN.labels("text", is_embedded).inc()
+    if wanted_block(request) != "results" or query.lenses or not is_embedded:
         return await _in_thread(request, _search, request, collection, sae, query, began)
     asked = plan(get_library(request), collection, sae, query, "results")
-    if _is_quick(asked):
+    is_quick = _is_quick(asked)
+    KNOWN.labels("sum", is_quick).inc()
+    if is_quick:
         return _answer(request, asked, began)
     return await _in_thread(request, _answer, request, asked, began)
 
@@ -158,6 +163,8 @@ def _search(
 def _answer(request: Request, asked: Search, began: float) -> Response:
     is_waiting = isinstance(asked.problem, EmbedderNotReady) and page_format(request) == JSON
     view = answer(asked, began)
+    STAGES.labels("rank").observe(view.ranking_seconds)
+    STAGES.labels("say").observe(view.seconds - view.ranking_seconds)
     headers = {"Server-Timing": f"rank;dur={1e3 * view.ranking_seconds:.2f}"}
     if isinstance(asked.problem, EmbedderNotReady) or results.is_hurried(view):
         headers |= NOT_KEPT

@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -27,6 +28,7 @@ ROOT = Path(__file__).parents[2]
 class Serving:
     process: subprocess.Popen[bytes]
     url: str
+    numbers: str  # where Prometheus reads
     collection: Path
 
     def workers(self) -> set[int]:
@@ -48,7 +50,11 @@ def serving(planted: Planted, tmp_path: Path) -> Iterator[Serving]:
     shutil.copytree(planted.home / "collections", tmp_path / "collections")
     script = "import sys; from app.cli import main; sys.argv[0] = 'saefari'; main()"
     options = ["--home", str(tmp_path), "--port", "0", "--workers", "2"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "SAEFARI_RENEW_SECONDS": "0.1"}
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        metrics = free.getsockname()[1]
+    chosen = {"SAEFARI_RENEW_SECONDS": "0.1", "SAEFARI_METRICS_PORT": str(metrics)}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", **chosen}
     with (tmp_path / "log").open("wb") as log:
         process = subprocess.Popen(
             [sys.executable, "-u", "-c", script, "serve", *options],
@@ -61,7 +67,8 @@ def serving(planted: Planted, tmp_path: Path) -> Iterator[Serving]:
     until(lambda: said.search((tmp_path / "log").read_bytes()))
     found = said.search((tmp_path / "log").read_bytes())
     assert found is not None
-    served = Serving(process, found.group().decode(), tmp_path / "collections" / planted.explorer.name)
+    collection = tmp_path / "collections" / planted.explorer.name
+    served = Serving(process, found.group().decode(), f"http://127.0.0.1:{metrics}/metrics", collection)
     try:
         yield served
     finally:
@@ -106,3 +113,7 @@ def test_a_worker_that_is_killed_is_replaced_and_a_generation_reaches_them_all(s
     reader.is_enough.set()
     reader.join(60)
     assert {status for status, _ in reader.answers} == {200}
+    numbers = httpx2.get(serving.numbers, timeout=60).text
+    counted = r'saefari_request_seconds_count\{route="/\{collection\}[^}]*",status="200"\} ([\d.]+)'
+    assert sum(map(float, re.findall(counted, numbers))) >= len(reader.answers)
+    assert "saefari_requests_running 0.0" in numbers
