@@ -55,8 +55,8 @@ def user_name(text: str) -> str:
 
 def number(what: str, value: int) -> int:
     """A whole number that both databases can hold."""
-    if not 0 <= value <= MAX_NUMBER:
-        raise BadText(f"{what} is {value}.", remedy="It is a whole number from 0 to 2^63 - 1.")
+    if type(value) is not int or not 0 <= value <= MAX_NUMBER:  # True is an int to Python, not to PostgreSQL
+        raise BadText(f"{what} is {value!r:.40}.", remedy="It is a whole number from 0 to 2^63 - 1.")
     return value
 
 

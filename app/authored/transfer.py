@@ -13,7 +13,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -117,7 +117,7 @@ _REMEDY = "Nothing was imported. Export it again, or mend the line."
 def _take(writing: Writing, kind: str, entry: Any, at: int, taken: Taken) -> None:
     try:
         name, outcome = _ROOMS[kind].take(writing, entry)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise BadTransfer(f"Line {at} is no {kind}: {error!r:.200}.", remedy=_REMEDY) from error
     except SaefariError as error:
         raise BadTransfer(f"Line {at}: {error.what}", remedy=_REMEDY) from error
@@ -193,7 +193,7 @@ def _moment(text: str) -> datetime:
     moment = datetime.fromisoformat(text)
     if moment.tzinfo is None:
         raise ValueError(f"{text} has no time zone")
-    return moment
+    return moment.astimezone(UTC)
 
 
 def _mine(writing: Writing, author: str) -> None:
@@ -261,7 +261,7 @@ def _read_votes(session: Session, collection: str) -> Iterator[Json]:
 def _take_vote(writing: Writing, entry: Json) -> tuple[str, str]:
     subject, author = parse_subject(entry["subject"]), user_name(entry["author"])
     text, value = line("The label", entry["text"], MAX_NAME, least=1), entry["value"]
-    if value not in (-1, 1):
+    if type(value) is not int or value not in (-1, 1):
         raise BadText("A vote is 1 or -1.", remedy="Leave it out.")
     at = claim(writing, subject)
     row = writing.session.get(VoteRow, (at, author))

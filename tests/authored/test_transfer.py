@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import random
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,12 @@ from app.authored.subjects import document, feature
 from app.authored.transfer import BadTransfer
 from tests.authored.people import ANN, BEN, ROOT, fill, known
 
+N_ODD = 20
 EVERYTHING = {"label": 2, "vote": 1, "note": 2, "list": 1, "lens": 1, "link": 1}
 
 
 @pytest.fixture
-def elsewhere(tmp_path: Path) -> Any:
+def elsewhere(tmp_path: Path) -> Iterator[Store]:
     """Another database, SQLite's: what one writes the other reads."""
     url = f"sqlite:///{tmp_path}/elsewhere/authored.sqlite"
     schema.upgrade(url)
@@ -158,3 +160,63 @@ def test_what_is_imported_is_cleaned_as_if_it_were_written(store: Store, tmp_pat
     assert transfer.import_file(store, path, ROOT).added == {"note": 1}
     with store.read() as session:
         assert notes.find_note(session, slug, None).text == "ab c"
+
+
+ODD: tuple[Any, ...] = (
+    None,
+    True,
+    -1,
+    1.5,
+    10**30,
+    2**63,
+    "",
+    "\0",
+    "\ud800",
+    "x" * 100_000,
+    "9999-12-31T23:59:59-12:00",
+    [],
+    {},
+    [[]],
+)
+
+
+def leaves(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """The places in a JSON value."""
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, each in inner:
+        yield (*path, key)
+        yield from leaves(each, (*path, key))
+
+
+def with_odd(lines: list[str], at: int, path: tuple[Any, ...], odd: Any) -> str:
+    """The lines with one place taken by something else."""
+    whole = json.loads(lines[at])
+    place = whole
+    for key in path[:-1]:
+        place = place[key]
+    place[path[-1]] = odd
+    return "\n".join([*lines[:at], json.dumps(whole), *lines[at + 1 :]]) + "\n"
+
+
+def test_whatever_a_line_says_it_is_taken_or_refused_in_a_sentence(store: Store, tmp_path: Path) -> None:
+    """Any place of any line, with anything in it; a sample of some thousands."""
+    fill(store)
+    path = tmp_path / "all.jsonl"
+    transfer.export(store, path)
+    lines = path.read_text().splitlines()
+    places = [
+        (at, place, odd)
+        for at in range(1, len(lines) - 1)
+        for place in leaves(json.loads(lines[at]))
+        if len(place) > 1
+        for odd in ODD
+    ]
+    outcomes = []
+    for at, place, odd in random.Random(0).sample(places, N_ODD):
+        path.write_text(with_odd(lines, at, place, odd))
+        try:
+            taken = transfer.import_file(store, path, ROOT)
+            outcomes.append("differs" if taken.differing else "taken" if taken.added else "same")
+        except BadTransfer:
+            outcomes.append("refused")
+    assert {"refused", "differs"} <= set(outcomes)
