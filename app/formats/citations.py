@@ -35,7 +35,7 @@ def bibtex_pieces(listed: Documents) -> Iterator[bytes]:
 def _heading(listed: Documents) -> list[str]:
     lines = [_line(listed.title), f"{listed.origin}{listed.url}", f"Collection built {listed.built}"]
     if listed.next_url:
-        lines.append(f"Continued at {listed.origin}{listed.next_url}")
+        lines.append(f"Continued at {listed.file(listed.next_url, 'bib')}")
     return lines
 
 

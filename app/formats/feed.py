@@ -40,10 +40,10 @@ def _head(listed: Documents) -> Iterator[str]:
     yield f"<updated>{listed.built}</updated>\n"
     yield f"<author><name>{_text(listed.collection)}</name></author>\n"
     yield "<generator>Saefari</generator>\n"
-    yield _link("self", listed.origin + urls.twin(listed.url, "atom"), "application/atom+xml")
+    yield _link("self", listed.file(listed.url, "atom"), "application/atom+xml")
     yield _link("alternate", listed.origin + listed.url, "text/html")
     if listed.next_url:
-        yield _link("next", listed.origin + urls.twin(listed.next_url, "atom"), "application/atom+xml")
+        yield _link("next", listed.file(listed.next_url, "atom"), "application/atom+xml")
 
 
 def _entry(listed: Documents, row: DocumentRow) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import KW_ONLY, dataclass
 from typing import Literal, TypeVar
 
+from app import urls
 from sae_core.corpus import Document
 
 MAX_ROWS = 10_000  # of a file; the next one begins where it ends
@@ -106,6 +107,11 @@ class _List:
     built: str  # ISO time at which the collection was built: nothing in the list is newer
     next_url: str | None = None  # the page at which the next file begins
     origin: str = ""  # what makes addresses absolute, without a slash at its end
+    chosen: str = ""  # its name among the lists of the page, where an address has to say it
+
+    def file(self, url: str, suffix: str) -> str:
+        """The absolute address of the file that this list has at a page."""
+        return self.origin + urls.twin(url, suffix, [("list", self.chosen)] if self.chosen else [])
 
 
 @dataclass(frozen=True)

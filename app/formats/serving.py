@@ -108,7 +108,9 @@ async def _file(request: Request, files: Files, wanted: Format, origin: str) -> 
     listed = await made if isawaitable(made) else made
     if isinstance(listed, Response):
         return listed
-    return await run_in_threadpool(_send, request, files, wanted, name, replace(listed, origin=origin))
+    chosen = "" if name == files.of(wanted)[0] else name
+    listed = replace(listed, origin=origin, chosen=chosen)
+    return await run_in_threadpool(_send, request, files, wanted, name, listed)
 
 
 def _send(request: Request, files: Files, wanted: Format, name: str, listed: Listed) -> Response:
