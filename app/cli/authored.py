@@ -221,7 +221,9 @@ def _print_carrying(done: Carried, *, dry_run: bool) -> None:
 
 
 def _counted(counts: dict[str, int]) -> str:
-    return ", ".join(f"{n:,} {name}" for name, n in counts.items() if n) or "nothing"
+    plural = {name: f"{name}es" if name.endswith("s") else f"{name}s" for name in counts}
+    shown = [f"{n:,} {name if n == 1 else plural[name]}" for name, n in counts.items() if n]
+    return ", ".join(shown) or "nothing"
 
 
 def _role_of(scope: str) -> Role:
