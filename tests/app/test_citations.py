@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -195,12 +196,14 @@ def test_keys_are_stable_and_differ_as_ids_do_even_without_case() -> None:
     assert citation_key(documents[1]) == "unal2020:a-b"
 
 
-def test_the_comment_of_a_file_says_what_it_is() -> None:
-    first = next(iter(bibtex_pieces(listing(paper())))).decode()
-    assert first.splitlines() == [
+def test_the_comment_of_a_file_says_what_it_is_and_where_it_goes_on() -> None:
+    page = "/papers/topk-1/search?q=dust"
+    listed = replace(listing(paper()), next_url=f"{page}&page=101")
+    assert next(iter(bibtex_pieces(listed))).decode().splitlines() == [
         "% Search for dust (at) night",
-        "% https://explorer.example.org/papers/topk-1/search?q=dust",
+        f"% https://explorer.example.org{page}",
         "% Collection built 2026-11-23T10:00:00+00:00",
+        "% Continued at https://explorer.example.org/papers/topk-1/search.bib?q=dust&page=101",
     ]
 
 

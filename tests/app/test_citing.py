@@ -45,6 +45,19 @@ def test_bibtex_ris_and_feed_have_the_same_documents(client: TestClient, planted
     assert feed.feed.links[1].href == f"http://testserver{page}"
 
 
+def test_a_feed_knows_its_own_address(client: TestClient, planted: Planted) -> None:
+    latent = int(np.argmax(planted.set.features.n_documents_N))
+    found = client.get(urls.json(urls.feature(planted.explorer.name, planted.sae, latent))).json()
+    document = found["groups"][0][1][0]["url"]
+    feeds = {}
+    for chosen in ([], [("list", "neighbours")]):
+        address = urls.twin(document, "atom", chosen)
+        feed = feedparser.parse(client.get(address).content).feed
+        assert feed.links[0].href == f"http://testserver{address}"
+        feeds[address] = feed.id
+    assert len(set(feeds.values())) == 2
+
+
 def test_a_list_is_asked_for_by_its_media_type(client: TestClient, planted: Planted) -> None:
     search = urls.search(planted.explorer.name, planted.sae, WORDS[0])
     for media in ("application/x-bibtex", "application/x-research-info-systems", "application/atom+xml"):
