@@ -37,15 +37,21 @@ class Hits:
     scores: NDArray[np.float32]
 
 
+class _Held:
+    """The numbers of an index as an array's base: what is in its memory holds it."""
+
+    def __init__(self, index: faiss.IndexFlatIP, numbers: NDArray[np.float32]) -> None:
+        self.index, self.__array_interface__ = index, numbers.__array_interface__
+
+
 class VectorIndex:
     """A flat inner-product index over unit vectors."""
 
     def __init__(self, index: faiss.IndexFlatIP) -> None:
         self._index = index
         self.n, self.width = int(index.ntotal), int(index.d)
-        self._vectors_MD: NDArray[np.float32] = faiss.rev_swig_ptr(
-            index.get_xb(), self.n * self.width
-        ).reshape(self.n, self.width)
+        numbers = faiss.rev_swig_ptr(index.get_xb(), self.n * self.width)
+        self._vectors_MD: NDArray[np.float32] = np.asarray(_Held(index, numbers)).reshape(self.n, self.width)
 
     @classmethod
     def build(cls, x_MD: NDArray[np.float32]) -> VectorIndex:

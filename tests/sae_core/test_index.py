@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import subprocess
+import sys
 from pathlib import Path
 
 import faiss
@@ -19,6 +21,15 @@ def unit_rows(n: int, width: int, seed: int = 0) -> np.ndarray:
     rows = np.random.default_rng(seed).standard_normal((n, width)).astype(np.float32)
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
     return rows
+
+
+def test_vectors_outlive_the_index_that_they_came_from() -> None:
+    """In another process: where they do not, the memory is gone and reading it ends that process."""
+    script = "import numpy as np; from sae_core.index import VectorIndex\n"
+    script += "x_MD = np.ones((200_000, 64), np.float32)\n"
+    script += "print(VectorIndex.build(x_MD).vectors()[::1000].sum())"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "12800.0\n")
 
 
 @given(
