@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,10 @@ from hypothesis import settings
 
 from sae_core.explorer import Explorer
 from tests.planted import load_planted, planted_collection
+
+# A shell starts what is to run in the background with Ctrl-C ignored, and every child inherits that: commands
+# that tests interrupt would go on. A handler of ours is the default again in a child.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome")
 

@@ -70,8 +70,9 @@ class Spool:
         self._path = folder / "records.sqlite"
         with explain_write_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
-            # Seconds since the last page of an earlier process.
-            self.age = time.time() - self._path.stat().st_mtime if self._path.exists() else math.inf
+            # Seconds since the last page of an earlier process; 0 where the clock was set back since.
+            written = self._path.stat().st_mtime if self._path.exists() else -math.inf
+            self.age = max(0.0, time.time() - written)
         try:
             self._open()
         except ArtifactError:

@@ -258,6 +258,41 @@ def test_who_wants_a_very_long_pause_is_left_in_peace(tmp_path: Path) -> None:
     assert ids(tmp_path) == IDS
 
 
+def test_a_clock_that_was_set_back_here_costs_one_pause(tmp_path: Path) -> None:
+    with repository(RECORDS[:20]) as server:
+        times = times_of(server)
+        options = Options(pause=0.3)
+        with Harvest(Query(server.url, "arXiv"), tmp_path / "c.parquet", options) as job:
+            job.begin()
+        soon = time.time() + 60
+        for path in tmp_path.rglob("records.sqlite"):
+            os.utime(path, (soon, soon))
+        with Harvest(Query(server.url, "arXiv"), tmp_path / "c.parquet", options) as job:
+            job.run(lambda *_: None)
+    assert len(times) == 2
+    assert 0.29 <= times[1] - times[0] < 50
+
+
+@pytest.mark.parametrize("stamp", ["2999-12-31", "1969-07-20T20:17:40Z", "0000-00-00", "yesterday", ""])
+def test_dates_of_a_wrong_clock_there_change_nothing(stamp: str, tmp_path: Path) -> None:
+    """Of records, of the answer, of the token and of the protocol below it."""
+    records = [each.replace("2024-05-06", stamp) for each in RECORDS]
+    head = HEAD.replace("2026-11-23T12:00:00Z", stamp)
+
+    def fault(ask: Ask) -> Raw:
+        start = int(ask.token.removeprefix("at ") or 0)
+        token = f"at {start + 10}" if start + 10 < N else ""
+        text = listing(records[start : start + 10], token, head=head)
+        return page(text.replace("<resumptionToken", f'<resumptionToken expirationDate="{stamp}"'))
+
+    with repository(records, fault=fault) as server:
+        server.date = "Thu, 31 Dec 2099 23:59:59 GMT"
+        run(server, tmp_path)
+    assert ids(tmp_path) == IDS
+    years = {document.year for document in load_corpus(tmp_path / "corpus.parquet").documents}
+    assert years == {2024}  # of the identifiers
+
+
 # --- faults that pass ------------------------------------------------------------------------------
 
 GOOD = listing(RECORDS[10:20], "at 20", N)
@@ -348,6 +383,25 @@ def test_pages_without_records_are_passed(tmp_path: Path) -> None:
     with repository(RECORDS, fault=once(page(listing([], "at 10")), at="")) as server:
         run(server, tmp_path)
     assert ids(tmp_path) == IDS[10:]
+
+
+@pytest.mark.parametrize("says_size", [True, False])
+def test_a_page_of_no_records_anywhere_ends_nothing_as_long_as_there_is_a_token(
+    says_size: bool, tmp_path: Path
+) -> None:
+    """In the middle, twice in a row, and as the last page."""
+
+    def fault(ask: Ask) -> Raw:
+        places = [0, None, None, 10, 20, None, 30, None]
+        at = int(ask.token or 0)
+        start, is_last = places[at], at == len(places) - 1
+        shown = [] if start is None else RECORDS[start : start + 10]
+        return page(listing(shown, "" if is_last else f"{at + 1}", N if says_size else None))
+
+    with repository(RECORDS, fault=fault) as server:
+        run(server, tmp_path)
+    assert ids(tmp_path) == IDS
+    assert len(server.asks) == 8
 
 
 def test_some_repositories_end_a_list_with_no_records(tmp_path: Path) -> None:
