@@ -176,7 +176,7 @@ def test_a_full_disk_is_a_sentence_and_leaves_nothing(planted: Planted, small_di
     with pytest.raises(ArtifactError, match="The disk is full"):
         make_dump(planted.explorer, small_disk / "dump", SilentConsole(), with_vectors=True)
     with pytest.raises(ArtifactError, match="The disk is full"):
-        copied(planted, small_disk / "site")
+        copied(planted, small_disk / "site", n_documents=0, examples=False)
     assert list(small_disk.iterdir()) == []
 
 
@@ -385,6 +385,20 @@ PAGE = """<!doctype html>
 def test_what_needs_no_change_is_copied_letter_by_letter(text: str) -> None:
     page = PAGE.format(html.escape(text))
     assert rewrite(page, lambda _: None) == page
+
+
+@given(st.text())
+def test_an_attribute_says_the_same_afterwards(text: str) -> None:
+    titles: list[str | None] = []
+
+    class Reader(HTMLParser):
+        def handle_starttag(self, _tag: str, attrs: Any) -> None:
+            titles.append(dict(attrs)["title"])
+
+    page = f'<a href="/here?x=1" title="{html.escape(text)}">x</a>'
+    for shown in (page, rewrite(page, {"/here?x=1": "to/here"}.get)):
+        Reader().feed(shown)
+    assert titles == [text, text]
 
 
 FORM = """<form method="get" action="/here?x=1" hx-get="/x" id="f"><input type="hidden"><input name="b">\
