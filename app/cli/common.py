@@ -36,7 +36,8 @@ def settings_of(
     except ValidationError as error:  # options were checked before, so it is the environment
         first = error.errors()[0]
         name = f"SAEFARI_{first['loc'][0]}".upper()
-        what = f"The environment variable {name} is {first['input']!r}: {first['msg']}."
+        reason = first["msg"].removeprefix("Value error, ")
+        what = f"The environment variable {name} is {first['input']!r}: {reason}."
         raise SaefariError(what, remedy="Change it, or unset it.") from error
 
 
