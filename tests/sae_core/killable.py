@@ -1,4 +1,4 @@
-"""Work on a collection that a test may kill: reads a number per line, forks a child, prints its pid.
+"""Work on a collection that a test may kill: reads a task per line, forks a child, prints its pid.
 
 Run as a script, by `worker`. Forking after the imports makes a trial cost a second instead of five; the
 parent itself never uses a thread pool, so a fork is safe.
@@ -41,9 +41,9 @@ WORK: dict[str, Callable[[Path, int], None]] = {"build": build, "update": update
 
 
 @contextmanager
-def worker(what: str, home: Path) -> Iterator[subprocess.Popen[str]]:
-    """A process that does `what` on demand: see `start` and `end`."""
-    command = [sys.executable, "-m", "tests.sae_core.killable", what, str(home)]
+def worker() -> Iterator[subprocess.Popen[str]]:
+    """A process that works on demand: see `start` and `end`."""
+    command = [sys.executable, "-m", "tests.sae_core.killable"]
     root = Path(__file__).parents[2]
     with subprocess.Popen(
         command, cwd=root, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -53,11 +53,11 @@ def worker(what: str, home: Path) -> Iterator[subprocess.Popen[str]]:
         process.stdin.close()
 
 
-def start(process: subprocess.Popen[str], number: int) -> int:
+def start(process: subprocess.Popen[str], what: str, number: int, home: Path) -> int:
     """Begin some work; the pid of who does it."""
     assert process.stdin is not None
     assert process.stdout is not None
-    process.stdin.write(f"{number}\n")
+    process.stdin.write(f"{what} {number} {home}\n")
     process.stdin.flush()
     return int(process.stdout.readline())
 
@@ -68,13 +68,14 @@ def end(process: subprocess.Popen[str]) -> None:
     assert process.stdout.readline() == "ended\n"
 
 
-def main(what: str, home: Path) -> None:
+def main() -> None:
     """Serve until standard input ends; prints the pid at the start and "ended" at the end of each."""
     torch.set_num_threads(1)
     for line in sys.stdin:
+        what, number, home = line.rstrip("\n").split(" ", 2)
         pid = os.fork()
         if pid == 0:
-            WORK[what](home, int(line))
+            WORK[what](Path(home), int(number))
             os._exit(0)
         sys.stdout.write(f"{pid}\n")
         sys.stdout.flush()
@@ -84,4 +85,4 @@ def main(what: str, home: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]))
+    main()

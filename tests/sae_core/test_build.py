@@ -10,7 +10,6 @@ import random
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ from sae_core.corpus import Corpus
 from sae_core.errors import ArtifactError, BusyError, EmbeddingError, TrainingError
 from sae_core.explorer import Explorer
 from tests import planted as truth
-from tests.sae_core.killable import end, start, worker
+from tests.sae_core.killable import end, start
 
 N = 400
 SMALL: dict[str, Any] = {"n": N, "steps": 60}
@@ -211,38 +210,34 @@ def test_a_full_disk_leaves_what_was_served(
     assert [path.name for path in before.parent.iterdir()] == [before.name]
 
 
-@pytest.fixture
-def builder(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
-    with worker("build", tmp_path) as process:
-        yield process
-
-
-def seconds_of_a_build(builder: subprocess.Popen[str]) -> float:
+def seconds_of_a_build(killable: subprocess.Popen[str], home: Path) -> float:
     began = time.monotonic()
-    start(builder, 0)
-    end(builder)
+    start(killable, "build", 0, home)
+    end(killable)
     return time.monotonic() - began
 
 
 def test_kill_9_at_twenty_random_moments_never_harms_what_is_served(
-    tmp_path: Path, builder: subprocess.Popen[str]
+    tmp_path: Path, killable: subprocess.Popen[str]
 ) -> None:
-    whole = min(seconds_of_a_build(builder) for _ in range(3))  # the first is slow: nothing is warm yet
+    whole = min(
+        seconds_of_a_build(killable, tmp_path) for _ in range(3)
+    )  # the first is slow: nothing is warm yet
     folder = tmp_path / "collections" / "planted"
     moments = random.Random(11)
     n_killed = 0
     for trial in range(1, 21):
         served = artifact.current(folder).name
-        pid = start(builder, trial)
+        pid = start(killable, "build", trial, tmp_path)
         time.sleep(moments.uniform(0, whole))
         with contextlib.suppress(ProcessLookupError):  # it was faster
             os.kill(pid, signal.SIGKILL)
-        end(builder)
+        end(killable)
         explorer = Explorer.load(folder)  # verifies every file
         n_killed += explorer.generation == served
     assert n_killed >= 5, "the kills came too late to say anything"
-    start(builder, 99)
-    end(builder)
+    start(killable, "build", 99, tmp_path)
+    end(killable)
     explorer = Explorer.load(folder)
     assert next(iter(explorer.saes.values())).config["seed"] == 99
     left = sorted(path.name for path in (folder / "generations").iterdir())
