@@ -50,7 +50,7 @@ from sae_core.families import Family
 from sae_core.families.model import ALGORITHMS
 from sae_core.features import QUANTILES
 from sae_core.lenses import Match
-from sae_core.steer import explained
+from sae_core.steer import explained, family_shares
 
 log = logging.getLogger("saefari")
 
@@ -154,11 +154,8 @@ class ServedSAE:
         return known
 
     def shares_of(self, members: Sequence[int]) -> dict[int, float]:
-        """A move of length 1 in proportion to how active the members usually are; of none that never fire."""
-        usual_M = np.asarray(self.set.features.mean_N)[members].astype(np.float64)
-        length = float(np.linalg.norm(usual_M @ self.directions_ND[members]))
-        pairs = zip(members, usual_M.tolist(), strict=True)
-        return {member: usual / length for member, usual in pairs if usual > 0} if length > 0 else {}
+        """How these members follow when a family of them moves by 1."""
+        return family_shares(members, self.set.features.mean_N, self.directions_ND)
 
     def usual_move(self, root: int) -> float:
         """How far a family's slider begins to move: as far as its root would at a strong activation."""
