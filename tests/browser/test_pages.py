@@ -99,7 +99,7 @@ def looked_at(site: Planted) -> str:
 
 
 PAGES: dict[str, Addresses] = {
-    "docs": lambda site: urls.docs(),
+    "docs": lambda _: urls.docs(),
     "home": lambda _: urls.home(),
     "overview": lambda site: urls.collection(site.explorer.name),
     "search without a query": lambda site: site.search,
