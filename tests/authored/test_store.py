@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -167,29 +168,24 @@ def test_who_waits_too_long_for_a_turn_is_told(
 
 
 @ON_SQLITE
-def test_a_writer_that_comes_again_at_once_lets_others_in(
-    store: Store, open_store: Callable[..., Store]
-) -> None:
-    other, ended, n_greedy = open_store(), threading.Event(), 0
+def test_a_writer_that_comes_again_at_once_is_behind_who_waits(store: Store) -> None:
+    order: list[str] = []
+    began = threading.Event()
 
-    def write_again_and_again() -> None:
-        nonlocal n_greedy
-        while not ended.is_set():
-            with store.write(ANN) as writing:
-                notes.add_note(writing, document("demo", "1"), f"{n_greedy}")
-            n_greedy += 1
+    def wait() -> None:
+        began.set()
+        with store.database.turn():
+            order.append("who waited")
 
-    thread = threading.Thread(target=write_again_and_again)
-    thread.start()
-    try:
-        for at in range(10):
-            with other.write(BEN) as writing:
-                notes.add_note(writing, document("demo", "2"), f"{at}")
-        n_meanwhile = n_greedy
-    finally:
-        ended.set()
-        thread.join()
-    assert n_meanwhile <= 30  # in turns, and some before the first and between
+    thread = threading.Thread(target=wait)
+    with store.database.turn():
+        thread.start()
+        assert began.wait(20)
+        time.sleep(0.2)  # until it stands in the queue
+    with store.database.turn():
+        order.append("who came again")
+    thread.join()
+    assert order == ["who waited", "who came again"]
 
 
 def test_a_question_that_takes_too_long_is_ended(store: Store) -> None:
