@@ -14,12 +14,14 @@ import json
 import math
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from concurrent.futures import wait
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
 from urllib.parse import urlsplit
 
 import httpx2
+from anyio.from_thread import start_blocking_portal
 
 from sae_core.errors import AnswerError, EndpointError, QuestionRefused, SaefariError, tidy
 from sae_core.patience import BUSY, retry_after
@@ -32,6 +34,7 @@ MAX_BYTES = 2**20  # of an answer, where the caller expects no more
 CONNECT_SECONDS = 10.0
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0  # seconds before a question is asked again; doubled each time
 PATIENCE = 120.0  # seconds; an endpoint that wants a longer pause is left in peace
+SECONDS_ASLEEP = 0.5  # of who waits for answers
 MAX_SAID = 200  # characters of what an endpoint says about an error
 # How often a question is asked when it fails in this way.
 TRIES_BUSY, TRIES_BROKEN, TRIES_LATE, TRIES_UNUSABLE, TRIES_TOO_LARGE = 6, 4, 2, 3, 2
@@ -134,6 +137,19 @@ class _Again(Exception):
 @functools.cache
 def _tls() -> ssl.SSLContext:
     return httpx2.create_ssl_context()  # takes some 30 ms
+
+
+def run_apart(work: Callable[..., Awaitable[T]], *given: Any) -> T:
+    """What `work(*given)` returns, run in a thread of its own: the caller's may have an event loop already.
+
+    The caller wakes now and then: Ctrl-C may reach any thread of a process, and only the first one sees it,
+    when it wakes.
+    """
+    with start_blocking_portal() as portal:
+        future = portal.start_task_soon(work, *given)
+        while not future.done():
+            wait([future], timeout=SECONDS_ASLEEP)
+        return future.result()
 
 
 class Client:

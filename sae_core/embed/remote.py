@@ -20,10 +20,9 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
-from anyio.from_thread import start_blocking_portal
 
 from sae_core.embed.model import RowsError, Vectors, unit_rows
-from sae_core.endpoint import EMBEDDINGS, MAX_BYTES, Client, Endpoint
+from sae_core.endpoint import EMBEDDINGS, MAX_BYTES, Client, Endpoint, run_apart
 from sae_core.errors import EmbeddingError, QuestionRefused, SaefariError, tidy
 from sae_core.rows import ZERO_NORM
 
@@ -88,9 +87,7 @@ class RemoteEmbedder:
         if not texts:
             return
         run = _Run(self._endpoint, texts, self.width, take)
-        # A thread of its own: the caller's may have an event loop already.
-        with start_blocking_portal() as portal:
-            portal.call(run.all)
+        run_apart(run.all)
         self.tokens += run.tokens
         if run.cut:
             what = "%s texts are too long for %s and were cut. The first begins: %s"

@@ -26,12 +26,11 @@ from string import Template
 from typing import Any
 
 import numpy as np
-from anyio.from_thread import start_blocking_portal
 from numpy.typing import NDArray
 from pydantic import BaseModel, ValidationError, ValidationInfo, field_validator
 
 from sae_core.corpus import Document
-from sae_core.endpoint import Client, Endpoint
+from sae_core.endpoint import Client, Endpoint, run_apart
 from sae_core.errors import AnswerError, EndpointError, SaefariError, tidy
 from sae_core.files import explain_write_errors
 from sae_core.labels import MAX_LETTERS
@@ -332,9 +331,7 @@ class LanguageModel:
         answers = {key: answer for key, question in wanted.items() if (answer := self.find(question))}
         todo = {key: question for key, question in wanted.items() if key not in answers}
         if todo and self.problem is None:
-            # A thread of its own: the caller's may have an event loop already.
-            with start_blocking_portal() as portal:
-                portal.call(self._ask_all, todo, answers)
+            run_apart(self._ask_all, todo, answers)
         return [answers.get(key) for key in keys]
 
     async def _ask_all(self, todo: Mapping[str, Question], answers: dict[str, Answer]) -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -213,7 +216,8 @@ def test_a_hang_ends_with_the_time_limit_and_with_the_limit_of_the_whole() -> No
             patient.embed(["dust"])
         assert time.monotonic() - began < 3
     with serving(after_the_probe(lambda _: Raw(500))) as server:
-        hurried = embedder_of(server, limit=0.02)
+        hurried = embedder_of(server)
+        hurried._endpoint = replace(hurried._endpoint, limit=0.02)
         with pytest.raises(EmbeddingError, match=r"within 0\.02 s"):
             hurried.embed(["dust"])
 
@@ -226,6 +230,32 @@ def test_a_model_that_cannot_embed_is_said_when_it_is_loaded() -> None:
         embedder_of(server)
     with pytest.raises(EmbeddingError, match=r"address is not known here.*--embed-base-url"):
         load_embedder(SPEC)
+
+
+def test_an_interrupt_is_seen_whichever_thread_the_system_gives_it_to() -> None:
+    """Only the first thread runs handlers, and while it waits no signal to another wakes it."""
+    asleep, begun = threading.Event(), threading.Event()
+    other = threading.Thread(target=asleep.wait, args=(20,))
+    other.start()
+
+    async def hang() -> None:
+        begun.set()
+        await asyncio.sleep(20)
+
+    def interrupt() -> None:
+        begun.wait(20)
+        time.sleep(0.2)  # so that the first thread waits
+        signal.pthread_kill(other.ident or 0, signal.SIGINT)
+
+    began = time.monotonic()
+    sender = threading.Thread(target=interrupt)
+    sender.start()
+    with pytest.raises(KeyboardInterrupt):
+        client.run_apart(hang)
+    assert time.monotonic() - began < 10
+    asleep.set()
+    for thread in (sender, other):
+        thread.join()
 
 
 # --- many texts -----------------------------------------------------------------------------------
