@@ -51,8 +51,8 @@ class Settings(BaseSettings):
     )
     public_url: str = Field(
         default="",
-        description="The address under which the world sees this server, as https://explorer.example.org: for "
-        "feeds, pictures and frames. Without it they say what the browser asked for.",
+        description="The address under which the world sees this server, as https://explorer.example.org: "
+        "for feeds, pictures and frames. Without it they say what the browser asked for.",
     )
     embed_on: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(),
