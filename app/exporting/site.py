@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from http import HTTPStatus
 from pathlib import Path
+from statistics import fmean, median
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
@@ -91,11 +92,13 @@ class Copier:
         """Size and time, from a few pages of each kind."""
         size, seconds = 0.0, 0.0
         for addresses in self.plan.kinds.values():
-            sample = addresses[:: max(1, len(addresses) // N_SAMPLED)][:N_SAMPLED]
-            began = time.monotonic()
-            sizes = [len(await self.page(address)) for address in sample]
-            seconds += (time.monotonic() - began) * len(addresses) / len(sample)
-            size += sum(sizes) * len(addresses) / len(sample)
+            sizes, times = [], []
+            for address in addresses[:: max(1, len(addresses) // N_SAMPLED)][:N_SAMPLED]:
+                began = time.monotonic()
+                sizes.append(len(await self.page(address)))
+                times.append(time.monotonic() - began)
+            size += fmean(sizes) * len(addresses)
+            seconds += median(times) * len(addresses)  # the first of a kind waits for what others find there
         kinds = {kind: len(addresses) for kind, addresses in self.plan.kinds.items()}
         return Foretold(kinds, round(size), seconds, _free(out))
 
