@@ -287,8 +287,9 @@ class ServedCollection:
 
     @property
     def built(self) -> str:
-        """When it was built, ISO 8601."""
-        return str(self.explorer.manifest["built"])
+        """When what is served was made, ISO 8601: built, or revised since."""
+        manifest = self.explorer.manifest
+        return str(manifest.get("revised", manifest["built"]))
 
     @property
     def year_bounds(self) -> tuple[int, int] | None:
