@@ -191,6 +191,15 @@ def test_progress_counts_packages(tmp_path: Path) -> None:
     assert calls == [(1, 2), (2, 2)]
 
 
+def test_only_packages_that_are_named_are_read(tmp_path: Path) -> None:
+    plant(tmp_path, {"a.py": function("x"), "b.py": function("y")})
+    calls: list[tuple[int, int]] = []
+    found = harvest(folders=[tmp_path], only=["b"], progress=lambda *done: calls.append(done))
+    assert ({document.venue for document in found}, calls) == ({"b"}, [(1, 1)])
+    with pytest.raises(CorpusError, match="No installed package"):
+        harvest(folders=[tmp_path], only=["c"])
+
+
 def test_no_docstring_at_all_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(CorpusError, match="No installed package"):
         harvest(folders=[tmp_path, tmp_path / "missing"])
