@@ -17,8 +17,8 @@ from fastapi.responses import Response
 from app.settings import asset_folder
 
 NOT_KEPT = {"Cache-Control": "no-store"}  # of an answer that may be another one in a moment
-# What of a request decides between answers at one address, as `Vary` says of them.
-_DECIDING = ("accept", "hx-request", "hx-request-type", "hx-target")
+# What of a request decides between answers at one address: format, whole page or fragment.
+VARY = "Accept, HX-Request, HX-Request-Type, HX-Target"
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
@@ -34,7 +34,7 @@ def when_changed(endpoint: Endpoint, state: Callable[[Request], Iterable[str]]) 
             return await endpoint(request)
         tag = _tag(request, state(request))
         if _has(request, tag):
-            return Response(status_code=304, headers={"ETag": tag})
+            return Response(status_code=304, headers={"ETag": tag, "Vary": VARY})
         response = await endpoint(request)
         is_kept = response.headers.get("Cache-Control") != NOT_KEPT["Cache-Control"]
         if response.status_code == 200 and is_kept:  # noqa: PLR2004
@@ -45,7 +45,7 @@ def when_changed(endpoint: Endpoint, state: Callable[[Request], Iterable[str]]) 
 
 
 def _tag(request: Request, state: Iterable[str]) -> str:
-    parts = [_code(), *state, *(request.headers.get(name, "") for name in _DECIDING)]
+    parts = [_code(), *state, *(request.headers.get(name, "") for name in VARY.split(", "))]
     digest = hashlib.sha256("\n".join(parts).encode()).hexdigest()
     return f'W/"{digest[:20]}"'
 

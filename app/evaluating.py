@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -279,7 +280,7 @@ def publish(collection: Path, evaluation: Evaluation) -> None:
 # --- what is judged -------------------------------------------------------------------------------
 
 
-def _judged_documents(job: _Job, files: JudgedFiles) -> tuple[list[Document], NDArray[np.float32]]:
+def _judged_documents(job: _Job, files: JudgedFiles) -> tuple[Sequence[Document], NDArray[np.float32]]:
     """The documents that are searched, and their unit vectors by the collection's encoder."""
     if files.documents is None:
         return job.documents, job.explorer.index.vectors()

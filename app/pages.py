@@ -20,6 +20,7 @@ from markupsafe import Markup
 from pydantic import TypeAdapter
 
 from app import areas, charts, formats, urls
+from app.caching import VARY
 from app.deps import origin
 from app.mathematics import plain, typeset
 from app.settings import asset_folder
@@ -31,8 +32,6 @@ NAMES = (
     "families", "family", "growing", "document", "scorecard", "compare", "separate", "docs", "error",
     "about",
 )  # fmt: skip
-# Page, fragment and formats share an address: caches must tell them apart.
-VARY = "Accept, HX-Target, HX-Request-Type"
 ERROR_BLOCK = "error"  # what a fragment request gets instead of its block when it fails
 
 NARROW_SPACE = "\u202f"

@@ -67,7 +67,9 @@ class Counting:
         return rows_BD
 
 
-def material(corpus: str, limit: int, embedder: Embedder) -> tuple[str, list[Document], NDArray[np.float32]]:
+def material(
+    corpus: str, limit: int, embedder: Embedder
+) -> tuple[str, Sequence[Document], NDArray[np.float32]]:
     """Where the documents are from, the documents, and their embeddings."""
     folder = Path(os.environ.get("SAEFARI_CORPORA") or CORPORA)
     file = folder / f"{corpus}.parquet"
