@@ -106,6 +106,7 @@ def documents(n: int = N_DOCUMENTS) -> list[Document]:
             abstract=whole.abstract,
             venue="<script>venue</script>" if i == 0 else "",
             url="https://example.org/?a=1&b=2" if i == 0 else "",
+            doi=f"10.5555/{'long' * 40}?&#" if i == 0 else "",
         )
     return made
 
