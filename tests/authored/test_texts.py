@@ -17,7 +17,7 @@ from tests.authored.people import ANN
 ANYTHING = st.text(st.characters(exclude_categories=()), max_size=200)  # surrogates and all
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(text=ANYTHING)
 def test_any_text_is_stored_as_it_was_cleaned(store: Store, text: str) -> None:
     try:

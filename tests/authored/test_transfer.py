@@ -17,7 +17,7 @@ from app.authored.subjects import document, feature
 from app.authored.transfer import BadTransfer
 from tests.authored.people import ANN, BEN, ROOT, fill, known
 
-N_ODD = 20
+N_ODD = 12
 EVERYTHING = {"label": 2, "vote": 1, "note": 2, "list": 1, "lens": 1, "link": 1}
 
 
