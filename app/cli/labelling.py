@@ -134,4 +134,4 @@ def _print_outcome(outcome: Outcome) -> None:
     if outcome.n_asked:
         tokens = f"{outcome.tokens_in:,} tokens in and {outcome.tokens_out:,} out"
         typer.echo(f"Calls answered: {outcome.n_asked:,}; the endpoint counts {tokens}")
-    typer.echo(f"Published: {outcome.folder}. A running server shows it after a restart.")
+    typer.echo(f"Published: {outcome.folder}. A running server shows it within seconds.")

@@ -64,7 +64,7 @@ def report(  # noqa: PLR0917 (one argument for each option)
     typer.echo(
         f"Written: {folder / 'report.md'} and {folder / 'report.json'}; published with the collection."
     )
-    typer.echo("A running server shows it on the scorecard after a restart.")
+    typer.echo("A running server shows it on the scorecard within seconds.")
 
 
 evaluate = typer.Typer(help="Measure what steering and search do, on any collection.", no_args_is_help=True)
@@ -168,4 +168,4 @@ def _print_evaluation(evaluation: Evaluation) -> None:
     from sae_core.report import evaluation_text
 
     typer.echo(evaluation_text(evaluation))
-    typer.echo("Published with the collection, in its report.md and on the scorecard after a restart.")
+    typer.echo("Published with the collection, in its report.md and on the scorecard.")
