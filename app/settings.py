@@ -98,7 +98,7 @@ class Settings(BaseSettings):
     )
     database_url: SecretStr = Field(
         default=SecretStr(""),
-        description="The database of what people write, as postgresql://user:password@host/name; default: the "
+        description="The database of what people write, postgresql://user:password@host/name; default: the "
         "file authored.sqlite of the home folder.",
     )
     log_format: Literal["text", "json"] = Field(

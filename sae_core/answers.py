@@ -16,6 +16,8 @@ WIDTH = 100  # of a printed line, in characters
 LABEL_WIDTH = 50
 N_PRINTED = 6  # of a list inside a printed answer
 
+_Parts = Sequence[tuple[str, Sequence[object]]]  # what a list is called, and what is in it
+
 
 class _Printed:
     """Shows itself at a prompt as it is printed."""
@@ -104,7 +106,7 @@ class FeatureEvidence(Feature):
     together: list[Together]
 
     def __str__(self) -> str:
-        parts = [("strongest", self.documents), ("similar", self.similar), ("fire together", self.together)]
+        parts: _Parts = [("strongest", self.documents), ("similar", self.similar), ("fire together", self.together)]
         return _printed(super().__str__(), parts)
 
 
@@ -150,7 +152,7 @@ class DocumentFeatures(_Printed):
     neighbours: list[Shown]  # with their cosine
 
     def __str__(self) -> str:
-        parts = [("features", self.features), ("nearest", self.neighbours)]
+        parts: _Parts = [("features", self.features), ("nearest", self.neighbours)]
         return _printed(cite(self.document), parts)
 
 
@@ -240,7 +242,7 @@ def _activation(value: float) -> str:
     return f"{value:.4f}" if value < 0.1 else f"{value:.3f}"  # noqa: PLR2004 (small ones need a digit more)
 
 
-def _printed(head: str, parts: Sequence[tuple[str, Sequence[object]]], most: int = N_PRINTED) -> str:
+def _printed(head: str, parts: _Parts, most: int = N_PRINTED) -> str:
     lines = [head]
     for name, entries in parts:
         if name and entries:

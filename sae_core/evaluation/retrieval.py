@@ -48,7 +48,7 @@ class Sought(NamedTuple):
     judged: Judged
     queries_QD: NDArray[np.float32]
     documents_MD: NDArray[np.float32]
-    documents: list[Document]
+    documents: Sequence[Document]
     train_MD: NDArray[np.float32]  # what the SAE was trained on
     is_own: bool  # the documents are those of the collection
 
