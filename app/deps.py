@@ -601,6 +601,7 @@ def _state(request: Request) -> list[str]:
     states = [f"{each.name} {each.generation} {each.embedder_state}" for each in explorers]
     return [
         origin(request),
+        "editing" if request.app.state.settings.editing else "",
         *states,
         *(f"{each.name} {each.problem}" for each in library.unreadable.values()),
     ]

@@ -7,6 +7,7 @@ import logging
 import threading
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from types import UnionType
 from typing import TYPE_CHECKING
 
 from fastapi import FastAPI, Request
@@ -14,6 +15,7 @@ from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 from threadpoolctl import threadpool_limits
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from app import (
     api,
@@ -29,8 +31,13 @@ from app import (
     sharing,
     urls,
 )
+from app.authored.engines import DatabaseError
+from app.authored.store import Store
 from app.catalog import CatalogTimeout
 from app.deps import Library, PageNotFound, get_library, link
+from app.editing import signing
+from app.editing.forms import BadForm
+from app.editing.visitors import Visitors
 from app.formats import NotAcceptable, NothingToList
 from app.growing import Grower, TooManyJobs
 from app.middleware import LastResort, Limits, SearchSlots, SecurityHeaders, error_response
@@ -39,7 +46,7 @@ from app.query import BadParameter
 from app.settings import Settings, asset_folder
 from app.shelf import Shelf
 from app.views.common import ErrorView, Option
-from sae_core.errors import EmbedderNotReady, NotFoundError, SaefariError
+from sae_core.errors import BusyError, EmbedderNotReady, NotFoundError, SaefariError
 from sae_core.explorer import Explorer
 from sae_core.lenses import BadLens
 
@@ -58,6 +65,7 @@ def create_app(settings: Settings | None = None, explorers: Mapping[str, Explore
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        app.state.store = Store.open(settings.authored_url) if settings.editing else None
         app.state.shelf = shelf = Shelf(settings, None if explorers is None else Library.of(explorers))
         app.state.grower = Grower()
         threading.Thread(target=_warm_up, args=(shelf, settings), name="warm-up", daemon=True).start()
@@ -70,21 +78,29 @@ def create_app(settings: Settings | None = None, explorers: Mapping[str, Explore
             watching.cancel()
             app.state.grower.close()
             shelf.close()
+            if app.state.store is not None:
+                app.state.store.close()
 
     app = FastAPI(title="Saefari", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
     app.state.settings, app.state.pictures = settings, sharing.Pictures()
     app.add_middleware(
         SearchSlots, slots=settings.search_slots, queue=settings.search_queue, is_search=search.is_search
     )
+    if settings.editing:
+        app.add_middleware(Visitors)  # inside what refuses other hosts, as it believes the host
     app.add_middleware(Limits, settings=settings)
     app.add_middleware(LastResort)
     app.add_middleware(SecurityHeaders)
-    app.add_middleware(Observed, settings=settings)  # added last, so around all others
+    app.add_middleware(Observed, settings=settings)
+    if settings.trusted_proxies:  # added last, so around all others: the visitor is who asked the proxy
+        app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=list(settings.trusted_proxies))
     app.add_exception_handler(SaefariError, _show_saefari_error)
     app.add_exception_handler(HTTPException, _show_http_error)
     app.mount("/static", Files(directory=asset_folder("static"), check_dir=False), name="static")
     app.add_api_route("/live", live, methods=["GET", "HEAD"])
     app.add_api_route("/ready", ready, methods=["GET", "HEAD"])
+    if settings.editing:
+        app.include_router(signing.router)  # its addresses look like collections
     # A collection's own second segments (documents) before those that any name matches.
     for module in (
         api, compare, documents, search, separate, sharing, features, families, family, overview
@@ -136,8 +152,10 @@ async def _show_saefari_error(request: Request, error: Exception) -> Response:
     if not isinstance(error, SaefariError):
         raise error
     status, title = _status(error)
-    if status == 500:  # noqa: PLR2004
+    if status == 500 or isinstance(error, DatabaseError):  # noqa: PLR2004
         log.error("%s failed: %s", request.url.path, error)
+    if isinstance(error, DatabaseError):  # which says where it is
+        error = SaefariError("The database of what people write does not answer.", remedy="Try again later.")
     view = ErrorView(
         status=status,
         title=title,
@@ -150,19 +168,21 @@ async def _show_saefari_error(request: Request, error: Exception) -> Response:
 
 
 def _status(error: SaefariError) -> tuple[int, str]:
-    if isinstance(error, BadParameter | BadLens | NothingToList):
-        return 400, "This address has a mistake"
-    if isinstance(error, NotFoundError):
-        return 404, "Not found"
-    if isinstance(error, NotAcceptable):
-        return 406, "Not in this format"
-    if isinstance(error, EmbedderNotReady):
-        return 503, "The encoder is not ready"
-    if isinstance(error, TooManyJobs | sharing.TooManyPictures):
-        return 503, "The server is busy"
-    if isinstance(error, CatalogTimeout):
-        return 503, "That took too long"
-    return 500, "Something went wrong here"
+    if isinstance(error, BadForm):
+        return error.status, "This cannot be taken"
+    found = ((status, title) for kinds, status, title in _STATES if isinstance(error, kinds))
+    return next(found, (500, "Something went wrong here"))
+
+
+_STATES: tuple[tuple[type[SaefariError] | UnionType, int, str], ...] = (
+    (BadParameter | BadLens | NothingToList, 400, "This address has a mistake"),
+    (NotFoundError, 404, "Not found"),
+    (NotAcceptable, 406, "Not in this format"),
+    (EmbedderNotReady, 503, "The encoder is not ready"),
+    (TooManyJobs | sharing.TooManyPictures, 503, "The server is busy"),
+    (CatalogTimeout, 503, "That took too long"),
+    (DatabaseError | BusyError, 503, "What people write cannot be reached"),
+)
 
 
 async def _show_http_error(request: Request, error: Exception) -> Response:

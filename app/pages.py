@@ -25,12 +25,13 @@ from app.deps import origin
 from app.mathematics import plain, typeset
 from app.settings import asset_folder
 from app.views.common import TreeRow
+from app.views.editing import VISITOR, Visitor
 from app.views.search import Notch
 
 NAMES = (
     "home", "overview", "search", "features", "feature", "embed",
     "families", "family", "growing", "document", "scorecard", "compare", "separate", "docs", "error",
-    "about",
+    "about", "sign_in",
 )  # fmt: skip
 ERROR_BLOCK = "error"  # what a fragment request gets instead of its block when it fails
 
@@ -55,20 +56,26 @@ def page(
         return Response(_adapter(type(view)).dump_json(view), status, answer_headers, "application/json")
     template = _template(name)
     block = _wanted_block(request, template)
-    files = request.scope.get(formats.FILES)
+    files, visitor = request.scope.get(formats.FILES), request.scope.get(VISITOR)
     if block is None:
-        printed = template.render(view=view, files=files, origin=origin(request))
+        printed = template.render(view=view, files=files, origin=origin(request), visitor=visitor)
         return HTMLResponse(printed, status, answer_headers)
     address = getattr(view, "url", None)
     if address and status < 400:  # noqa: PLR2004
         # The address bar follows in its canonical form, with defaults left out.
         answer_headers.setdefault("HX-Replace-Url", address)
-    return HTMLResponse(render_block(template, block, view, files), status, answer_headers)
+    return HTMLResponse(render_block(template, block, view, files, visitor), status, answer_headers)
 
 
-def render_block(template: Template, block: str, view: Any, files: formats.Files | None = None) -> str:
+def render_block(
+    template: Template,
+    block: str,
+    view: Any,
+    files: formats.Files | None = None,
+    visitor: Visitor | None = None,
+) -> str:
     """One named block of a page, without what surrounds it."""
-    context = template.new_context({"view": view, "files": files})
+    context = template.new_context({"view": view, "files": files, "visitor": visitor})
     return "".join(template.blocks[block](context))
 
 
@@ -160,6 +167,7 @@ def _environment() -> Environment:
     environment.globals |= {"url": urls, "charts": charts, "areas": areas, "remembered": _remembered}
     environment.globals["stylesheet"] = _stylesheet
     environment.globals["origin"] = ""  # what is no answer to a request has no address of its own
+    environment.globals["visitor"] = None  # and nobody asks for it
     # Macros as a global: a block that is rendered alone does not see its page's imports.
     environment.globals["ui"] = environment.get_template("ui.html").module
     return environment

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import re
+from ipaddress import ip_network
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -101,6 +102,10 @@ class Settings(BaseSettings):
         description="The database of what people write, postgresql://user:password@host/name; default: the "
         "file authored.sqlite of the home folder.",
     )
+    editing: bool = Field(
+        default=False,
+        description="Let people with tokens write: labels, notes, short links. It needs `saefari db upgrade`.",
+    )
     log_format: Literal["text", "json"] = Field(
         default="text", description="Lines of the server's log for people, or for machines."
     )
@@ -110,6 +115,11 @@ class Settings(BaseSettings):
     )
     trust_request_ids: bool = Field(
         default=False, description="Take a request's id from X-Request-Id, which a proxy in front must set."
+    )
+    trusted_proxies: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        description="The addresses of proxies that may say who asks (X-Forwarded-For) and how "
+        "(X-Forwarded-Proto), separated by commas: 127.0.0.1, or a network as 10.0.0.0/8.",
     )
     metrics_host: str = Field(default="127.0.0.1", description="The address that numbers are shown on.")
     metrics_port: int = Field(
@@ -137,7 +147,18 @@ class Settings(BaseSettings):
                 raise ValueError(f"{each} is no site: write it as https://example.org, or * for all")
         return origins
 
-    @field_validator("allowed_hosts", "embed_on", mode="before")
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _are_networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for each in value:
+            try:
+                ip_network(each)
+            except ValueError as error:
+                sentence = f"{each} is no address of a proxy: write it as 127.0.0.1, or as 10.0.0.0/8"
+                raise ValueError(sentence) from error
+        return value
+
+    @field_validator("allowed_hosts", "embed_on", "trusted_proxies", mode="before")
     @classmethod
     def _split_at_commas(cls, value: Any) -> Any:
         if not isinstance(value, str):

@@ -15,7 +15,9 @@ from urllib.parse import quote, quote_plus
 from app.settings import asset_folder
 
 # First path segments that are never names of collections.
-RESERVED_COLLECTIONS = frozenset({"static", "live", "ready", "index", "docs", "openapi"})
+RESERVED_COLLECTIONS = frozenset(
+    {"static", "live", "ready", "index", "docs", "openapi", "sign-in", "sign-out", "edit", "s"}
+)
 
 # What addresses may end in: formats of pages and of lists.
 SUFFIXES = ("json", "csv", "parquet", "bib", "ris", "atom")
@@ -96,6 +98,15 @@ def docs() -> str:
 
 def openapi() -> str:
     return "/openapi.json"
+
+
+def sign_in(back: str = "") -> str:
+    """`back` is the page to come back to."""
+    return with_parameters("/sign-in", [("next", back)] if back else [])
+
+
+def sign_out() -> str:
+    return "/sign-out"
 
 
 def filled(path: str, values: Mapping[str, str]) -> str:

@@ -125,6 +125,10 @@ def serve_home(settings: Settings) -> None:
     import uvicorn
     from uvicorn.supervisors import Multiprocess
 
+    if settings.editing:
+        from app.authored.store import Store
+
+        Store.open(settings.authored_url).close()  # or say what to do: no worker could start
     listener = _listen(settings.host, settings.port)
     host, port = listener.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
@@ -137,6 +141,7 @@ def serve_home(settings: Settings) -> None:
         log_config=None,
         access_log=False,
         server_header=False,
+        proxy_headers=False,  # the application believes those of the settings
     )
     server = uvicorn.Server(config)
     with TemporaryDirectory(prefix="saefari-numbers-") as folder:

@@ -206,7 +206,7 @@ def make_site(  # noqa: PLR0917
     `tell` hears what it will take before it begins. SaefariError for more than `most` pages, for searches
     that cannot be answered, and for a disk that is full.
     """
-    settings = settings.model_copy(update={"allowed_hosts": (HOST,)})
+    settings = settings.model_copy(update={"allowed_hosts": (HOST,), "editing": False})
 
     async def make() -> dict[str, Any]:
         app = create_app(settings, {explorer.name: explorer})

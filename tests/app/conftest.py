@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,9 @@ import torch
 from fastapi.testclient import TestClient
 
 from app import cli
+from app.authored import schema
+from app.authored.store import Store
+from tests.app.editors import Editing
 from tests.app.served import Planted, Run, serve
 from tests.planted import load_planted, planted_collection
 
@@ -40,6 +44,16 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
         return status, printed.out, printed.err
 
     return run_command
+
+
+@pytest.fixture
+def editing(planted: Planted, tmp_path: Path) -> Iterator[Editing]:
+    """The same, where people may write."""
+    url = f"sqlite:///{tmp_path}/authored.sqlite"
+    schema.upgrade(url)
+    app = serve(planted, editing=True, database_url=url)
+    with TestClient(app), closing(Store.open(url)) as store:
+        yield Editing(app, url, store)
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,72 @@
+"""Signing in with a token, and out."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import RedirectResponse, Response
+
+from app import urls
+from app.authored import access
+from app.authored.links import checked_target
+from app.authored.store import NotThere
+from app.authored.texts import BadText
+from app.editing.forms import Form, read_form
+from app.editing.visitors import cookie_name, find_actor, get_store, give_cookie, take_cookie
+from app.observing import named
+from app.pages import page
+from app.query import Parameters
+from app.views.editing import SignInView
+
+router = APIRouter()
+
+MAX_NEXT = 4_000
+
+
+async def sign_in_page(request: Request) -> Response:
+    asked = Parameters(request.scope["query_string"]).text("next", MAX_NEXT)
+    return page(request, "sign_in", SignInView(_back(asked)))
+
+
+async def sign_in(request: Request) -> Response:
+    return await run_in_threadpool(_sign_in, request, await read_form(request))
+
+
+def _sign_in(request: Request, form: Form) -> Response:
+    back = _back(form["next"])
+    try:
+        _, secret = access.sign_in(get_store(request), form["token"].strip())
+    except NotThere as error:
+        return page(request, "sign_in", SignInView(back, error.what, error.remedy), status=403)
+    response = RedirectResponse(back, 303)
+    give_cookie(request, response, secret)
+    return response
+
+
+async def sign_out(request: Request) -> Response:
+    return await run_in_threadpool(_sign_out, request, await read_form(request))
+
+
+def _sign_out(request: Request, form: Form) -> Response:
+    response = RedirectResponse(_back(form["next"]), 303)
+    actor, secret = find_actor(request), request.cookies.get(cookie_name(request))
+    if actor is not None and secret:
+        access.sign_out(get_store(request), actor, secret)
+    take_cookie(request, response)
+    return response
+
+
+def _back(asked: str) -> str:
+    """Where to go then: a page of ours."""
+    try:
+        return checked_target(asked)
+    except BadText:
+        return urls.home()
+
+
+for path, route, methods in (
+    (urls.sign_in(), sign_in_page, ["GET", "HEAD"]),
+    (urls.sign_in(), sign_in, ["POST"]),
+    (urls.sign_out(), sign_out, ["POST"]),
+):
+    router.add_route(path, named(path, route), methods=methods)
