@@ -79,6 +79,8 @@ def test_values_of_the_container_s_settings_are_accepted(monkeypatch: pytest.Mon
     for name, value in chosen.items():
         monkeypatch.setenv(name, value)
     assert Settings().workers == 2
+    [front] = compose()["networks"]["front"]["ipam"]["config"]
+    assert Settings().trusted_proxies == (front["subnet"],)
 
 
 def test_the_app_s_container_has_no_rights_and_no_place_to_write() -> None:

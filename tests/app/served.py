@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import copy
+import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import uvicorn
 from fastapi import FastAPI
 
 from app import urls
@@ -74,3 +77,24 @@ def serve(planted: Planted, explorer: Explorer | None = None, **settings: Any) -
     """An application that shows the planted collection, or this version of it."""
     shown = explorer or planted.explorer
     return create_app(Settings(home=planted.home, **settings), {shown.name: shown})
+
+
+class Listening:
+    """The planted collection behind a real port, in a thread of this process."""
+
+    def __init__(self, planted: Planted, **settings: Any) -> None:
+        app = serve(planted, **settings)
+        config = uvicorn.Config(app, port=0, log_level="error", lifespan="on", proxy_headers=False)
+        self.server = uvicorn.Server(config)
+        self.thread = threading.Thread(target=self.server.run)
+
+    def __enter__(self) -> int:
+        self.thread.start()
+        while not self.server.started:
+            time.sleep(0.01)
+        port: int = self.server.servers[0].sockets[0].getsockname()[1]
+        return port
+
+    def __exit__(self, *_: object) -> None:
+        self.server.should_exit = True
+        self.thread.join(10)

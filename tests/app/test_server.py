@@ -14,7 +14,6 @@ from typing import Any
 
 import anyio
 import pytest
-import uvicorn
 from fastapi.responses import PlainTextResponse
 from fastapi.testclient import TestClient
 from starlette.types import Message, Receive, Scope, Send
@@ -23,7 +22,7 @@ from app import documents, search
 from app.main import create_app
 from app.middleware import SECURITY_HEADERS, SearchSlots
 from app.settings import Settings
-from tests.app.served import Planted, serve
+from tests.app.served import Listening, Planted, serve
 
 
 @pytest.mark.parametrize(
@@ -212,26 +211,6 @@ def test_a_full_queue_turns_away_and_recovers() -> None:
     assert visitors.middleware.waiting == 0
 
 
-class Listening:
-    """The planted collection behind a real port, in a thread of this process."""
-
-    def __init__(self, planted: Planted) -> None:
-        config = uvicorn.Config(serve(planted, search_slots=1), port=0, log_level="error", lifespan="on")
-        self.server = uvicorn.Server(config)
-        self.thread = threading.Thread(target=self.server.run)
-
-    def __enter__(self) -> int:
-        self.thread.start()
-        while not self.server.started:
-            time.sleep(0.01)
-        port: int = self.server.servers[0].sockets[0].getsockname()[1]
-        return port
-
-    def __exit__(self, *_: object) -> None:
-        self.server.should_exit = True
-        self.thread.join(10)
-
-
 def ask(port: int, path: str) -> socket.socket:
     """A request on a connection of its own."""
     connection = socket.create_connection(("127.0.0.1", port), timeout=10)
@@ -253,7 +232,7 @@ def test_a_search_that_waits_is_not_run_when_its_browser_leaves(
         return rank(asked, *rest)
 
     monkeypatch.setattr(search, "_rank", slow)
-    with Listening(planted) as port:
+    with Listening(planted, search_slots=1) as port:
         first = ask(port, f"{planted.search}?q=first")
         assert begun.wait(10)
         waiting = [ask(port, f"{planted.search}?q=gone+{i}") for i in range(5)]
@@ -291,7 +270,7 @@ def test_a_search_that_waits_for_a_thread_is_not_begun_when_its_browser_leaves(
 
     monkeypatch.setattr(search, "_search", counted)
     monkeypatch.setattr("app.main.live", occupy)
-    with Listening(planted) as port:
+    with Listening(planted, search_slots=1) as port:
         busy = ask(port, "/live")
         time.sleep(0.1)
         ask(port, f"{planted.search}?q=gone").close()
