@@ -10,6 +10,7 @@ OTHER := $(if $(filter gpu,$(HARDWARE)),cpu,gpu)
 INSTALLED := $(VENV)/.installed-$(HARDWARE)
 INSTALLED_DEV := $(VENV)/.installed-dev-$(HARDWARE)
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 PEERS := $(basename $(notdir $(wildcard benchmarks/peers/*.txt)))
 # The two faiss packages install the same folder, so the other one leaves first.
 FORGET_OTHER = @rm -f $(VENV)/.installed-*; $(BIN)/python -m pip uninstall -qqy faiss-$(OTHER) 2>/dev/null
@@ -27,8 +28,10 @@ demo: install ## build an explorer of the docstrings on this machine (first time
 serve: install ## serve what has been built in .saefari
 	@$(SAEFARI) serve --home $(HOME_DIR)$(if $(PORT), --port $(PORT))
 
-test: install-dev test-needs ## run all tests, in random order
-	@$(BIN)/python -m pytest
+# Playwright keeps an event loop running in its process, so browser tests have processes of their own.
+test: install-dev test-needs ## run all tests, in random order, several at a time
+	@$(PYTEST) --ignore tests/browser
+	@$(PYTEST) tests/browser
 
 check: install-dev ## ruff, mypy --strict, then the tests
 	@$(BIN)/ruff check .

@@ -90,7 +90,7 @@ def test_a_report_is_written_published_and_shown(run: Run, home: Path) -> None:
         page = client.get(f"/planted/{report.sae}").text
         for claim in report.claims:
             assert f'id="claim-{claim.number}"' in page
-        assert "Labels or families were made again" not in page
+        assert "Labels, families or documents have changed" not in page
         twin = client.get(f"/planted/{report.sae}.json").json()
         assert [claim["number"] for claim in twin["claims"]["claims"]] == list(range(1, 11))
         other = next(
@@ -113,7 +113,7 @@ def test_labels_that_are_made_again_leave_the_report_behind(run: Run, home: Path
         labels[0]["text"] = "another"
         artifact.save_json(folder / "saes" / report.sae / "labels.json", labels)
     with TestClient(create_app(Settings(home=home))) as client:
-        assert "Labels or families were made again" in client.get(f"/planted/{report.sae}").text
+        assert "Labels, families or documents have changed" in client.get(f"/planted/{report.sae}").text
 
 
 def test_what_it_would_take_is_said_and_nothing_is_done(run: Run, home: Path) -> None:

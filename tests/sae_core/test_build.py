@@ -217,16 +217,16 @@ def seconds_of_a_build(killable: subprocess.Popen[str], home: Path) -> float:
     return time.monotonic() - began
 
 
-def test_kill_9_at_twenty_random_moments_never_harms_what_is_served(
+def test_kill_9_at_random_moments_never_harms_what_is_served(
     tmp_path: Path, killable: subprocess.Popen[str]
 ) -> None:
     whole = min(
-        seconds_of_a_build(killable, tmp_path) for _ in range(3)
+        seconds_of_a_build(killable, tmp_path) for _ in range(2)
     )  # the first is slow: nothing is warm yet
     folder = tmp_path / "collections" / "planted"
     moments = random.Random(11)
     n_killed = 0
-    for trial in range(1, 21):
+    for trial in range(1, 9):
         served = artifact.current(folder).name
         pid = start(killable, "build", trial, tmp_path)
         time.sleep(moments.uniform(0, whole))
@@ -235,7 +235,7 @@ def test_kill_9_at_twenty_random_moments_never_harms_what_is_served(
         end(killable)
         explorer = Explorer.load(folder)  # verifies every file
         n_killed += explorer.generation == served
-    assert n_killed >= 5, "the kills came too late to say anything"
+    assert n_killed >= 2, "the kills came too late to say anything"
     start(killable, "build", 99, tmp_path)
     end(killable)
     explorer = Explorer.load(folder)
