@@ -27,6 +27,14 @@ from sae_core.sources.addresses import STANDARD_LIBRARY, documentation_url
 from sae_core.sources.prose import MIN_LENGTH, is_readable, prose
 
 LIMIT = 6_000
+# Of what is installed; tools beside us shall not change the demo, nor the addresses of its pages.
+LIBRARIES = frozenset(
+    """anyio click faiss fastapi filelock fsspec h11 httpx2 huggingface_hub jinja2 joblib markdown_it mpmath
+    narwhals networkx numpy packaging pyarrow pydantic pydantic_settings pygments rich scipy
+    sentence_transformers sklearn sqlalchemy starlette sympy tokenizers torch tqdm transformers typer uvicorn
+    watchfiles websockets
+    """.split()  # noqa: SIM905  a list of words reads better as words
+)
 SOURCE_BUDGET = 5_000_000  # bytes read of a package's public source, and as many of its private source
 MAX_PER_PACKAGE = 400  # more is not looked at
 
@@ -42,8 +50,8 @@ def harvest(
 ) -> list[Document]:
     """At most `limit` documents, sorted by id, the same for the same installed versions.
 
-    `folders` are read in place of the standard library and site-packages of this interpreter; of what is
-    there, with `only`, the packages of these names.
+    Read are the standard library and `LIBRARIES` of this interpreter, or all of `folders`; with `only`, the
+    packages of these names.
     Balanced: no package has more than a common cap, set so that the limit is just met; the modules of the
     standard library count as packages of their own. `progress` gets (packages read, packages).
 
@@ -52,7 +60,8 @@ def harvest(
     packages = _standard_library() if folders is None else []
     for folder in _site_packages() if folders is None else folders:
         packages += _packages(folder)
-    packages = [package for package in packages if not only or package.name in only]
+    wanted = only or ({STANDARD_LIBRARY, *LIBRARIES} if folders is None else ())
+    packages = [package for package in packages if not wanted or package.name in wanted]
     candidates: list[_Candidate] = []
     with _parsing():
         for done, package in enumerate(packages, start=1):

@@ -205,6 +205,15 @@ def test_no_docstring_at_all_is_an_error(tmp_path: Path) -> None:
         harvest(folders=[tmp_path, tmp_path / "missing"])
 
 
+def test_tools_that_are_installed_beside_do_not_change_the_demo(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plant(tmp_path, {"numpy.py": function("x"), "hypothesis.py": function("y")})
+    monkeypatch.setattr(docstrings, "_standard_library", list)
+    monkeypatch.setattr(docstrings, "_site_packages", lambda: [tmp_path])
+    assert {document.venue for document in harvest()} == {"numpy"}
+
+
 @pytest.fixture(scope="module")
 def standard_library() -> list[Document]:
     """What the standard library of this interpreter gives, without site-packages."""
