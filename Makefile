@@ -17,7 +17,7 @@ FORGET_OTHER = @rm -f $(VENV)/.installed-*; $(BIN)/python -m pip uninstall -qqy 
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install install-dev demo serve test test-needs check format bench peers clean
+.PHONY: help install install-dev demo serve test test-needs attack check format bench peers clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -32,6 +32,9 @@ serve: install ## serve what has been built in .saefari
 test: install-dev test-needs ## run all tests, in random order, several at a time
 	@$(PYTEST) --ignore tests/browser
 	@$(PYTEST) tests/browser
+
+attack: install-dev ## send the application 10,000 requests that were made to do harm (minutes)
+	@ATTACK_REQUESTS=10000 $(BIN)/python -m pytest tests/app/test_attacks.py
 
 check: install-dev ## ruff, mypy --strict, then the tests
 	@$(BIN)/ruff check .
