@@ -10,8 +10,10 @@ from fastapi import APIRouter, Request
 from fastapi.responses import RedirectResponse, Response
 
 from app import urls
+from app.caching import NOT_KEPT
 from app.deps import PageNotFound, ServedCollection, ServedSAE, add_page, get_latent, get_sae, link, paging
 from app.described import About
+from app.editing.panel import about_feature
 from app.formats import (
     Documents,
     Files,
@@ -150,7 +152,8 @@ def feature(request: Request) -> Response:
     settings: Settings = request.app.state.settings
     if settings.embed_on:
         view = replace(view, embed_url=urls.embed(collection.name, sae.name, latent))
-    return page(request, "feature", view)
+    authored = about_feature(request, collection, sae, latent)
+    return page(request, "feature", replace(view, authored=authored), headers=NOT_KEPT if authored else None)
 
 
 def feature_view(collection: ServedCollection, sae: ServedSAE, query: EvidenceQuery) -> FeatureView:

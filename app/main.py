@@ -35,7 +35,7 @@ from app.authored.engines import DatabaseError
 from app.authored.store import Store
 from app.catalog import CatalogTimeout
 from app.deps import Library, PageNotFound, get_library, link
-from app.editing import signing
+from app.editing import routers as editing
 from app.editing.forms import BadForm
 from app.editing.visitors import Visitors
 from app.formats import NotAcceptable, NothingToList
@@ -100,7 +100,8 @@ def create_app(settings: Settings | None = None, explorers: Mapping[str, Explore
     app.add_api_route("/live", live, methods=["GET", "HEAD"])
     app.add_api_route("/ready", ready, methods=["GET", "HEAD"])
     if settings.editing:
-        app.include_router(signing.router)  # its addresses look like collections
+        for router in editing.ROUTERS:  # whose addresses look like collections
+            app.include_router(router)
     # A collection's own second segments (documents) before those that any name matches.
     for module in (
         api, compare, documents, search, separate, sharing, features, families, family, overview

@@ -105,6 +105,11 @@ def sign_in(back: str = "") -> str:
     return with_parameters("/sign-in", [("next", back)] if back else [])
 
 
+def edit(what: str) -> str:
+    """Where a form is sent that stores something."""
+    return f"/edit/{what}"
+
+
 def sign_out() -> str:
     return "/sign-out"
 

@@ -23,3 +23,73 @@ class SignInView:
     back: str  # where to go then
     problem: str = ""
     remedy: str = ""
+
+
+@dataclass(frozen=True)
+class SubjectView:
+    """What something is written about."""
+
+    collection: str
+    kind: str  # "feature", "family", "document"
+    sae: str  # "" for documents
+    key: str
+
+
+@dataclass(frozen=True)
+class RevisionView:
+    """What somebody said of a feature or a family."""
+
+    revision: int  # from 1; 0: nobody said anything yet
+    text: str  # "": the automatic label stands, unless it is rejected
+    explanation: str
+    verdict: str  # on the automatic label: "", "accepted", "rejected"
+    automatic: str  # the label that the verdict is on
+    author: str
+    at: str  # ISO 8601
+
+
+@dataclass(frozen=True)
+class Spoken:
+    """What people call a feature or a family, and think of its label."""
+
+    shown: str  # the label that holds: theirs, or the automatic one; "" where that is rejected
+    automatic: str  # "" where there is none
+    latest: RevisionView
+    history: list[RevisionView]  # latest first
+
+
+@dataclass(frozen=True)
+class Authored:
+    """What people wrote about something."""
+
+    subject: SubjectView
+    label: Spoken | None  # None for documents
+    problem: str = ""  # why nothing can be said of it
+
+
+@dataclass(frozen=True)
+class FieldView:
+    """A field of a form."""
+
+    name: str
+    label: str
+    kind: str  # "line", "text", "choice"
+    value: str
+    choices: list[tuple[str, str]]  # value and words
+    theirs: str | None = None  # what somebody else has stored there since
+
+
+@dataclass(frozen=True)
+class UnstoredView:
+    """A form that could not be stored, with all that was written in it."""
+
+    status: int
+    title: str
+    message: str
+    remedy: str
+    action: str
+    hidden: list[tuple[str, str]]
+    fields: list[FieldView]
+    button: str
+    back_url: str
+    needs_sign_in: bool

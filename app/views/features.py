@@ -15,6 +15,7 @@ from app.views.common import (
     Page,
     TreeRow,
 )
+from app.views.editing import Authored
 from sae_core.labels import Former, Score
 
 
@@ -128,4 +129,5 @@ class FeatureView:
     json_url: str
     previous_label: str = ""
     next_label: str = ""
+    authored: Authored | None = None  # None where nobody may write
     embed_url: str | None = None  # for a frame of another site, where that is allowed

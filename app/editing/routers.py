@@ -1,0 +1,7 @@
+"""Every address of this package."""
+
+from __future__ import annotations
+
+from app.editing import labels, signing
+
+ROUTERS = (signing.router, labels.router)
