@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from app import urls
+from app.caching import NOT_KEPT
 from app.deps import (
     PageNotFound,
     ServedCollection,
@@ -17,6 +20,7 @@ from app.deps import (
     shorten,
 )
 from app.described import About
+from app.editing.panel import about_document
 from app.formats import Documents, Files, Table, kinds
 from app.pages import page
 from app.query import Parameters, SearchQuery, clean
@@ -33,7 +37,10 @@ MAX_NAME = 200
 
 
 def document(request: Request) -> Response:
-    return page(request, "document", document_view(*_asked_for(request)))
+    view = document_view(*_asked_for(request))
+    authored = about_document(request, view.collection, view.document.id)
+    headers = NOT_KEPT if authored else None
+    return page(request, "document", replace(view, authored=authored), headers=headers)
 
 
 def _asked_for(request: Request) -> tuple[ServedCollection, ServedSAE | None, int]:

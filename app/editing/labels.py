@@ -8,8 +8,9 @@ from fastapi import APIRouter, Request
 
 from app import urls
 from app.authored import labels
-from app.authored.labels import HumanLabel, LabelText
+from app.authored.labels import HumanLabel, LabelText, Tally
 from app.authored.store import Writing
+from app.authored.texts import BadText
 from app.editing.acts import CHOICE, LINE, TEXT, Act, Field, add_act
 from app.editing.forms import Form
 from app.editing.subjects import page_of, subject_of
@@ -21,14 +22,22 @@ VERDICTS = (("", "no verdict"), ("accepted", "accepted"), ("rejected", "rejected
 NOTHING = RevisionView(0, "", "", "", "", "", "")
 
 
-def spoken(history: list[HumanLabel], automatic: str) -> Spoken:
+def shown_label(history: list[HumanLabel], automatic: str) -> str:
+    """The label that holds; "" for one that was rejected."""
+    return history[0].shown(automatic) if history else automatic
+
+
+def spoken(history: list[HumanLabel], automatic: str, votes: Tally) -> Spoken:
     """What people say of a feature or family, whose label by a build is `automatic`."""
     revisions = [_revision(each) for each in history]
     return Spoken(
-        shown=history[0].shown(automatic) if history else automatic,
+        shown=shown_label(history, automatic),
         automatic=automatic,
         latest=revisions[0] if revisions else NOTHING,
         history=revisions,
+        up=votes.up,
+        down=votes.down,
+        own=votes.own,
     )
 
 
@@ -64,4 +73,16 @@ LABEL = Act(
     do=_store,
     theirs=_theirs,
 )
+VALUES = {"right": 1, "wrong": -1, "neither": 0}
+
+
+def _vote(request: Request, writing: Writing, form: Form) -> str:
+    if form["value"] not in VALUES:
+        raise BadText("This is no vote.", remedy=f"Choose {', '.join(VALUES)}.")
+    labels.vote(writing, subject_of(request, form), form["text"], VALUES[form["value"]])
+    return f"{page_of(form)}#people"
+
+
+VOTE = Act(path=urls.edit("vote"), button="Vote", fields=(), do=_vote)
 add_act(router, LABEL)
+add_act(router, VOTE)

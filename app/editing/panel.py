@@ -6,13 +6,16 @@ import logging
 
 from fastapi import Request
 
-from app.authored import labels
+from app.authored import labels, notes
+from app.authored import subjects as authored_subjects
 from app.authored.engines import DatabaseError
 from app.authored.subjects import Subject
+from app.authored.texts import BadText
 from app.deps import ServedCollection, ServedSAE
 from app.editing import subjects
-from app.editing.labels import spoken
-from app.editing.visitors import get_store
+from app.editing.labels import shown_label, spoken
+from app.editing.notes import note_view
+from app.editing.visitors import find_actor, get_store
 from app.views.editing import Authored
 from sae_core.errors import BusyError
 
@@ -29,12 +32,28 @@ def about_feature(
     return _about(request, subject, subjects.automatic_label(sae, subject))
 
 
-def _about(request: Request, subject: Subject, automatic: str) -> Authored:
+def about_document(request: Request, collection: str, document: str) -> Authored | None:
+    """The notes on a document; None where nobody may write, or its id is too odd to be written about."""
+    if not request.app.state.settings.editing:
+        return None
+    try:
+        return _about(request, authored_subjects.document(collection, document))
+    except BadText:
+        return None
+
+
+def _about(request: Request, subject: Subject, automatic: str = "") -> Authored:
     """A database that cannot be asked costs these words, not the page."""
-    shown = subjects.subject_view(subject)
+    shown, viewer = subjects.subject_view(subject), find_actor(request)
     try:
         with get_store(request).read() as session:
-            return Authored(shown, spoken(labels.find_history(session, subject), automatic))
+            found = [note_view(note, viewer) for note in notes.find_notes(session, subject, viewer)]
+            if subject.kind == "document":
+                return Authored(shown, None, found)
+            history = labels.find_history(session, subject)
+            holds = {subject: shown_label(history, automatic)}
+            votes = labels.count_votes(session, holds, viewer.name if viewer else "")[subject]
+            return Authored(shown, spoken(history, automatic, votes), found)
     except (DatabaseError, BusyError) as error:
         log.error("What people wrote of %s could not be read: %s", subject.name, error)  # noqa: TRY400
-        return Authored(shown, None, problem="What people wrote here cannot be shown at the moment.")
+        return Authored(shown, None, [], problem="What people wrote here cannot be shown at the moment.")

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from app.editing import labels, signing
+from app.editing import labels, notes, signing
 
-ROUTERS = (signing.router, labels.router)
+ROUTERS = (signing.router, labels.router, notes.router)

@@ -56,6 +56,20 @@ class Spoken:
     automatic: str  # "" where there is none
     latest: RevisionView
     history: list[RevisionView]  # latest first
+    up: int  # how many find the label that holds right
+    down: int  # and wrong
+    own: int  # what somebody who has signed in said of it: 1, -1, or 0 for nothing
+
+
+@dataclass(frozen=True)
+class NoteView:
+    slug: str
+    text: str
+    author: str
+    visibility: str  # "public", "private"
+    revision: int
+    at: str  # ISO 8601
+    may_change: bool
 
 
 @dataclass(frozen=True)
@@ -64,6 +78,7 @@ class Authored:
 
     subject: SubjectView
     label: Spoken | None  # None for documents
+    notes: list[NoteView]  # latest first; private ones only for those who may see them
     problem: str = ""  # why nothing can be said of it
 
 

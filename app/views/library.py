@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from app.views.common import DocumentCard, FeatureChip, FeatureRow, Option
+from app.views.editing import Authored
 from app.views.families import FamilyCard, FamilyMap
 
 
@@ -71,3 +72,4 @@ class DocumentView:
     saes: list[Option]  # fingerprint in which SAE
     url: str
     json_url: str
+    authored: Authored | None = None  # None where nobody may write

@@ -151,3 +151,49 @@ def test_what_people_write_never_runs(editing: Editing, about: dict[str, str], a
     answers = [ann.get(address), editing.client().get(address), slower]
     assert all("<script>alert" not in answer.text and "<img" not in answer.text for answer in answers)
     assert slower.status_code == 409
+
+
+def test_a_vote_counts_once_for_each_person_and_is_taken_back(
+    editing: Editing, about: dict[str, str], address: str, planted: Planted, latent: int
+) -> None:
+    text = planted.set.labels[latent].text
+    ann, ben = editing.signed_in("ann"), editing.signed_in("ben")
+
+    def votes(client: TestClient) -> tuple[int, int, int]:
+        said = client.get(f"{address}.json").json()["authored"]["label"]
+        return said["up"], said["down"], said["own"]
+
+    for client, value in ((ann, "right"), (ann, "right"), (ben, "wrong")):
+        assert send(client, "vote", about, {"text": text, "value": value}).status_code == 303
+    assert (votes(ann), votes(ben), votes(editing.client())) == ((1, 1, 1), (1, 1, -1), (1, 1, 0))
+    send(ben, "vote", about, {"text": text, "value": "neither"})
+    assert votes(ben) == (1, 0, 0)
+    assert send(ben, "vote", about, {"text": text, "value": "2"}).status_code == 400
+
+
+@pytest.mark.parametrize("kind", ["feature", "document"])
+def test_a_note_is_seen_by_those_it_is_for_and_changed_by_its_author(
+    editing: Editing, about: dict[str, str], address: str, planted: Planted, kind: str
+) -> None:
+    ann, ben = editing.signed_in("ann"), editing.signed_in("ben")
+    if kind == "document":
+        about = {"collection": about["collection"], "kind": kind, "key": "doc-0100", "sae": ""}
+        address = f"/{planted.explorer.name}/documents/doc-0100"
+    sent = send(ann, "note", about, {"text": f"Look: {HOSTILE}", "visibility": "private"})
+    assert (sent.status_code, sent.headers["location"]) == (303, f"{address}#people")
+    (note,) = ann.get(f"{address}.json").json()["authored"]["notes"]
+    assert (note["text"], note["may_change"]) == (f"Look: {HOSTILE}", True)
+    assert "Look:" in words(ann.get(address))
+    assert "<script>alert" not in ann.get(address).text
+    assert all("Look:" not in client.get(address).text for client in (ben, editing.client()))
+
+    change = {"slug": note["slug"], "expected": "1", "text": "For all.", "visibility": "public"}
+    assert send(ben, "note", about, change).status_code == 404
+    assert send(ann, "note", about, change).status_code == 303
+    assert "For all." in editing.client().get(address).text
+    assert send(ben, "note", about, {**change, "expected": "2"}).status_code == 403
+    slower = send(ann, "note", about, {**change, "text": "Mine."})
+    assert (slower.status_code, "For all." in slower.text, "Mine." in slower.text) == (409, True, True)
+    assert send(ben, "note/remove", about, {"slug": note["slug"]}).status_code == 403
+    assert send(ann, "note/remove", about, {"slug": note["slug"]}).status_code == 303
+    assert "For all." not in editing.client().get(address).text
