@@ -40,11 +40,12 @@ from app.editing.forms import BadForm
 from app.editing.visitors import Visitors
 from app.formats import NotAcceptable, NothingToList
 from app.growing import Grower, TooManyJobs
-from app.middleware import LastResort, Limits, SearchSlots, SecurityHeaders, error_response
+from app.middleware import LastResort, Limits, SecurityHeaders, error_response
 from app.observing import Observed
 from app.query import BadParameter
 from app.settings import Settings, asset_folder
 from app.shelf import Shelf
+from app.turns import Rates, SearchSlots
 from app.views.common import ErrorView, Option
 from sae_core.errors import BusyError, EmbedderNotReady, NotFoundError, SaefariError
 from sae_core.explorer import Explorer
@@ -88,6 +89,9 @@ def create_app(settings: Settings | None = None, explorers: Mapping[str, Explore
     )
     if settings.editing:
         app.add_middleware(Visitors)  # inside what refuses other hosts, as it believes the host
+    app.add_middleware(
+        Rates, searches=settings.search_rate, writes=settings.write_rate, is_search=search.is_search
+    )
     app.add_middleware(Limits, settings=settings)
     app.add_middleware(LastResort)
     app.add_middleware(SecurityHeaders)

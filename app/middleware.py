@@ -7,17 +7,15 @@ slider is dragged most requests are abandoned.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-import anyio
 from fastapi import Request
 from fastapi.responses import PlainTextResponse, Response
 from starlette.datastructures import MutableHeaders
 
 from app import urls
-from app.observing import REFUSED, REQUEST_ID, SEARCHES
+from app.observing import REQUEST_ID
 from app.pages import page
 from app.views.common import ErrorView
 
@@ -55,7 +53,7 @@ def error_response(request: Request, view: ErrorView, headers: dict[str, str] | 
         return PlainTextResponse(f"{view.title}\n{view.message}\n{view.remedy}\n", view.status, headers)
 
 
-def _error(status: int, title: str, message: str, remedy: str) -> ErrorView:
+def error_view(status: int, title: str, message: str, remedy: str) -> ErrorView:
     return ErrorView(status, title, message, remedy, home_url=urls.home(), suggestions=[])
 
 
@@ -107,7 +105,7 @@ class LastResort:
             log.exception("Request %s failed: %s %r", number, scope["method"], scope["path"])
             if has_started:
                 raise
-            view = _error(
+            view = error_view(
                 500,
                 "Something went wrong here",
                 f"This page could not be made. The server's log has the details under {number}.",
@@ -145,15 +143,17 @@ class Limits:
         if len(scope.get("raw_path", b"")) + len(scope["query_string"]) > longest:
             scope["query_string"] = b""  # nothing after this needs it, and pages print their own address
             what = f"This address has more than {longest:,} bytes."
-            return _error(414, "Address too long", what, "Shorten the query.")
+            return error_view(414, "Address too long", what, "Shorten the query.")
         most = self.settings.max_header_bytes
         if sum(len(name) + len(value) for name, value in scope["headers"]) > most:
             what = f"This request has more than {most:,} bytes of headers."
-            return _error(431, "Headers too large", what, "Send fewer, or clear the cookies of this site.")
+            return error_view(
+                431, "Headers too large", what, "Send fewer, or clear the cookies of this site."
+            )
         hosts = [value.decode("latin-1") for name, value in scope["headers"] if name == b"host"]
         if len(hosts) != 1 or not self._is_allowed(hosts[0]):
             host = ", ".join(hosts)
-            return _error(
+            return error_view(
                 400,
                 "Unknown host name",
                 f'This server does not answer to the name "{host[:100]}".',
@@ -173,92 +173,3 @@ class Limits:
 
 
 _RANGE_HEADERS = (b"range", b"if-range")
-
-
-class SearchSlots:
-    """Lets only so many searches run at once, and drops those whose browser left while they waited.
-
-    A slot is free again when the answer begins: ranking is done then, and whoever reads slowly, or takes a
-    long list, is in nobody's way.
-    """
-
-    def __init__(self, app: ASGIApp, *, slots: int, queue: int, is_search: Callable[[str], bool]) -> None:
-        self.app = app
-        self.slots = slots
-        self.queue = queue
-        self.is_search = is_search
-        self.waiting = 0
-        self._limiter: anyio.CapacityLimiter | None = None
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or not self.is_search(scope["path"]):
-            await self.app(scope, receive, send)
-            return
-        if self.waiting >= self.slots + self.queue:
-            what = "The server is busy with other searches."
-            REFUSED.inc()
-            view = _error(503, "Too many searches", what, "Try again in a moment.")
-            answer = error_response(Request(scope), view, {"Retry-After": SECONDS_UNTIL_RETRY})
-            await answer(scope, receive, send)
-            return
-        if self._limiter is None:
-            self._limiter = anyio.CapacityLimiter(self.slots)
-        self.waiting += 1
-        SEARCHES.inc()
-        slot = _Slot(self, self._limiter)
-        try:
-            await slot.take()
-            message = await _pending_message(receive)
-            if message is not None and message["type"] == "http.disconnect":
-                return
-            await self.app(scope, _with_first(message, receive), slot.sending(send))
-        finally:
-            slot.free()
-
-
-class _Slot:
-    """One request's place among the searches that wait or run."""
-
-    def __init__(self, searches: SearchSlots, limiter: anyio.CapacityLimiter) -> None:
-        self.searches = searches
-        self.limiter = limiter
-        self.is_taken = False
-        self.is_free = False
-
-    async def take(self) -> None:
-        await self.limiter.acquire_on_behalf_of(self)
-        self.is_taken = True
-
-    def free(self) -> None:
-        """Once; again does nothing."""
-        if self.is_free:
-            return
-        self.is_free = True
-        self.searches.waiting -= 1
-        SEARCHES.dec()
-        if self.is_taken:
-            self.limiter.release_on_behalf_of(self)
-
-    def sending(self, send: Send) -> Send:
-        async def send_and_free(message: Message) -> None:
-            self.free()
-            await send(message)
-
-        return send_and_free
-
-
-async def _pending_message(receive: Receive) -> Message | None:
-    """What the browser has sent already, without waiting for more."""
-    with anyio.CancelScope() as scope:
-        scope.cancel()
-        return await receive()
-    return None
-
-
-def _with_first(message: Message | None, receive: Receive) -> Receive:
-    waiting = [] if message is None else [message]
-
-    async def receive_rest() -> Message:
-        return waiting.pop() if waiting else await receive()
-
-    return receive_rest

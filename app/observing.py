@@ -44,6 +44,9 @@ RUNNING = prometheus.Gauge(
 SEARCHES = prometheus.Gauge(
     "saefari_searches_waiting_or_running", "Searches that have or want a slot.", multiprocess_mode="livesum"
 )
+LIMITED = prometheus.Counter(
+    "saefari_limited", "Requests beyond what one client may ask in a minute.", ("what",)
+)
 REFUSED = prometheus.Counter("saefari_searches_refused", "Searches turned away because the queue was full.")
 STAGES = prometheus.Histogram(
     "saefari_search_stage_seconds", "Seconds of a stage of a search.", ("stage",), buckets=_STEPS

@@ -50,6 +50,15 @@ class Settings(BaseSettings):
         le=100_000,
         description="How many searches may wait for a slot before others are turned away.",
     )
+    search_rate: int = Field(
+        default=0,
+        ge=0,
+        le=100_000,
+        description="How many searches a client may ask in a minute; 0: any number.",
+    )
+    write_rate: int = Field(
+        default=0, ge=0, le=100_000, description="How often a client may write in a minute; 0: any number."
+    )
     public_url: str = Field(
         default="",
         description="The address under which the world sees this server, as https://explorer.example.org: "
@@ -104,7 +113,7 @@ class Settings(BaseSettings):
     )
     editing: bool = Field(
         default=False,
-        description="Let people with tokens write: labels, notes, short links. It needs `saefari db upgrade`.",
+        description="Let people with tokens write: labels, notes, short links; needs `saefari db upgrade`.",
     )
     log_format: Literal["text", "json"] = Field(
         default="text", description="Lines of the server's log for people, or for machines."

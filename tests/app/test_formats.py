@@ -23,7 +23,7 @@ from app.formats import FORMATS, Documents, Table, kinds
 from app.formats.lists import BATCH, Kind, boolean, integer, next_page, number, text, texts
 from app.formats.negotiation import accepted
 from app.formats.tables import csv_pieces, guarded, parquet_pieces
-from app.middleware import SearchSlots
+from app.turns import SearchSlots
 from app.views.common import FeatureChip, TreeRow, Trust
 from sae_core.corpus import Document
 from sae_core.explorer import DEPTH
@@ -395,7 +395,7 @@ def test_a_slow_reader_of_results_holds_no_search_up() -> None:
         return second
 
     assert anyio.run(both) == [b"", b"first", b"rest"]
-    assert slots.waiting == 0
+    assert (slots.turns.n_free, slots.turns.n_waiting) == (1, 0)
 
 
 def test_an_id_that_ends_like_a_format_is_found_where_it_was_written_into_the_path(

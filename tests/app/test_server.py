@@ -20,8 +20,9 @@ from starlette.types import Message, Receive, Scope, Send
 
 from app import documents, search
 from app.main import create_app
-from app.middleware import SECURITY_HEADERS, SearchSlots
+from app.middleware import SECURITY_HEADERS
 from app.settings import Settings
+from app.turns import SearchSlots
 from tests.app.served import Listening, Planted, serve
 
 
@@ -208,7 +209,7 @@ def test_a_full_queue_turns_away_and_recovers() -> None:
 
     anyio.run(crowd)
     assert sorted(statuses) == [200] * 6 + [503] * 4
-    assert visitors.middleware.waiting == 0
+    assert (visitors.middleware.turns.n_free, visitors.middleware.turns.n_waiting) == (1, 0)
 
 
 def ask(port: int, path: str) -> socket.socket:

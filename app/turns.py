@@ -1,0 +1,253 @@
+"""How much one client may have: searches take turns between clients, and what a client asks is counted.
+
+Without a proxy that says who asks (`SAEFARI_TRUSTED_PROXIES`), all that come through it are one client.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from ipaddress import IPv6Address, ip_address, ip_network
+from typing import TYPE_CHECKING
+
+import anyio
+from fastapi import Request
+
+from app.middleware import SECONDS_UNTIL_RETRY, error_response, error_view
+from app.observing import LIMITED, REFUSED, SEARCHES
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+MINUTE = 60.0
+_READING = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
+_BITS_OF_A_SITE = 64  # of an IPv6 address: a single visitor has all addresses that share them
+
+
+def client_of(scope: Scope) -> str:
+    """Who asks: an address, or where that is IPv6 the network of one visitor."""
+    host: str = (scope.get("client") or ("",))[0]
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return host
+    if not isinstance(address, IPv6Address):
+        return host
+    if address.ipv4_mapped:
+        return str(address.ipv4_mapped)
+    return str(ip_network((int(address), _BITS_OF_A_SITE), strict=False))
+
+
+class Window:
+    """Counts what each client asked within the last minute, exactly, by a clock that nobody sets."""
+
+    def __init__(self, most: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self.most = most
+        self.clock = clock
+        self._times: OrderedDict[str, deque[float]] = OrderedDict()  # who asked last comes last
+
+    def __len__(self) -> int:
+        return len(self._times)
+
+    def seconds_until(self, client: str) -> float:
+        """0.0 if this client may ask now, which is counted; else how long until they may."""
+        now = self.clock()
+        while self._times and now - next(iter(self._times.values()))[-1] >= MINUTE:
+            self._times.popitem(last=False)
+        times = self._times.setdefault(client, deque(maxlen=self.most))
+        if len(times) == self.most and now - times[0] < MINUTE:
+            return MINUTE - (now - times[0])
+        times.append(now)  # the first one leaves, if there are as many as there may be
+        self._times.move_to_end(client)
+        return 0.0
+
+
+class Rates:
+    """Lets each client search, and write, only so often in a minute; 0: as often as they like."""
+
+    def __init__(self, app: ASGIApp, *, searches: int, writes: int, is_search: Callable[[str], bool]) -> None:
+        self.app = app
+        self.is_search = is_search
+        self.windows = {what: Window(n) for what, n in (("search", searches), ("write", writes)) if n}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        what = self._what(scope)
+        if what not in self.windows:
+            await self.app(scope, receive, send)
+            return
+        seconds = self.windows[what].seconds_until(client_of(scope))
+        if not seconds:
+            await self.app(scope, receive, send)
+            return
+        LIMITED.labels(what).inc()
+        n, wait = self.windows[what].most, math.ceil(seconds)
+        asked = "searches" if what == "search" else "writes"
+        view = error_view(
+            429,
+            "Too many requests",
+            f"From your address came more than {n:,} {asked} in a minute.",
+            f"Try again in {wait} second{'s' if wait > 1 else ''}.",
+        )
+        await error_response(Request(scope), view, {"Retry-After": str(wait)})(scope, receive, send)
+
+    def _what(self, scope: Scope) -> str:
+        if scope["type"] != "http":
+            return ""
+        if scope["method"] not in _READING:
+            return "write"
+        return "search" if self.is_search(scope["path"]) else ""
+
+
+class Crowded(Exception):
+    """There is no slot, and no place to wait for one."""
+
+
+@dataclass(eq=False)
+class _Place:
+    client: str
+    called: anyio.Event = field(default_factory=anyio.Event)
+    is_refused: bool = False
+
+
+class Turns:
+    """Slots for which clients take turns; of what one client asked, the first comes first.
+
+    Where all places to wait are taken, whoever has most of them gives one to a client that has at least two
+    fewer: a crowd of one keeps nobody out.
+    """
+
+    def __init__(self, slots: int, places: int) -> None:
+        self.n_free = slots
+        self.places = places
+        self._waiting: OrderedDict[str, deque[_Place]] = OrderedDict()  # whose turn is next comes first
+
+    @property
+    def n_waiting(self) -> int:
+        return sum(map(len, self._waiting.values()))
+
+    async def take(self, client: str) -> None:
+        """Wait for a slot, to be given back; Crowded if it is not to be had."""
+        if self.n_free:
+            self.n_free -= 1
+            return
+        if self.n_waiting >= self.places:
+            self._make_room(client)
+        place = _Place(client)
+        self._waiting.setdefault(client, deque()).append(place)
+        try:
+            await place.called.wait()
+        except BaseException:
+            if not place.called.is_set():
+                self._leave(place)
+            elif not place.is_refused:
+                self.give_back()
+            raise
+        if place.is_refused:
+            raise Crowded
+
+    def give_back(self) -> None:
+        """To the next client that waits, if there is one."""
+        if not self._waiting:
+            self.n_free += 1
+            return
+        client, places = next(iter(self._waiting.items()))
+        place = places.popleft()
+        if places:
+            self._waiting.move_to_end(client)
+        else:
+            del self._waiting[client]
+        place.called.set()
+
+    def _make_room(self, client: str) -> None:
+        most = max(self._waiting.values(), key=len, default=deque())
+        if len(most) < len(self._waiting.get(client, ())) + 2:
+            raise Crowded
+        last = most[-1]
+        self._leave(last)
+        last.is_refused = True
+        last.called.set()
+
+    def _leave(self, place: _Place) -> None:
+        places = self._waiting[place.client]
+        places.remove(place)
+        if not places:
+            del self._waiting[place.client]
+
+
+class SearchSlots:
+    """Lets only so many searches run at once, and drops those whose browser left while they waited.
+
+    A slot is free again when the answer begins: ranking is done then, and whoever reads slowly, or takes a
+    long list, is in nobody's way.
+    """
+
+    def __init__(self, app: ASGIApp, *, slots: int, queue: int, is_search: Callable[[str], bool]) -> None:
+        self.app = app
+        self.turns = Turns(slots, queue)
+        self.is_search = is_search
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or not self.is_search(scope["path"]):
+            await self.app(scope, receive, send)
+            return
+        with SEARCHES.track_inprogress():
+            try:
+                await self.turns.take(client_of(scope))
+            except Crowded:
+                REFUSED.inc()
+                what = "The server is busy with other searches."
+                view = error_view(503, "Too many searches", what, "Try again in a moment.")
+                answer = error_response(Request(scope), view, {"Retry-After": SECONDS_UNTIL_RETRY})
+                await answer(scope, receive, send)
+                return
+        slot = _Slot(self.turns)
+        try:
+            message = await _pending_message(receive)
+            if message is not None and message["type"] == "http.disconnect":
+                return
+            await self.app(scope, _with_first(message, receive), slot.sending(send))
+        finally:
+            slot.free()
+
+
+class _Slot:
+    """One request's place among the searches that run."""
+
+    def __init__(self, turns: Turns) -> None:
+        self.turns = turns
+        self.is_free = False
+        SEARCHES.inc()
+
+    def free(self) -> None:
+        """Once; again does nothing."""
+        if not self.is_free:
+            self.is_free = True
+            SEARCHES.dec()
+            self.turns.give_back()
+
+    def sending(self, send: Send) -> Send:
+        async def send_and_free(message: Message) -> None:
+            self.free()
+            await send(message)
+
+        return send_and_free
+
+
+async def _pending_message(receive: Receive) -> Message | None:
+    """What the browser has sent already, without waiting for more."""
+    with anyio.CancelScope() as scope:
+        scope.cancel()
+        return await receive()
+    return None
+
+
+def _with_first(message: Message | None, receive: Receive) -> Receive:
+    waiting = [] if message is None else [message]
+
+    async def receive_rest() -> Message:
+        return waiting.pop() if waiting else await receive()
+
+    return receive_rest
