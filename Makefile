@@ -10,7 +10,7 @@ OTHER := $(if $(filter gpu,$(HARDWARE)),cpu,gpu)
 INSTALLED := $(VENV)/.installed-$(HARDWARE)
 INSTALLED_DEV := $(VENV)/.installed-dev-$(HARDWARE)
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
-PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --max-worker-restart 0 --dist loadfile
 PEERS := $(basename $(notdir $(wildcard benchmarks/peers/*.txt)))
 # The two faiss packages install the same folder, so the other one leaves first.
 FORGET_OTHER = @rm -f $(VENV)/.installed-*; $(BIN)/python -m pip uninstall -qqy faiss-$(OTHER) 2>/dev/null
