@@ -106,7 +106,11 @@ class FeatureEvidence(Feature):
     together: list[Together]
 
     def __str__(self) -> str:
-        parts: _Parts = [("strongest", self.documents), ("similar", self.similar), ("fire together", self.together)]
+        parts: _Parts = [
+            ("strongest", self.documents),
+            ("similar", self.similar),
+            ("fire together", self.together),
+        ]
         return _printed(super().__str__(), parts)
 
 
