@@ -12,8 +12,10 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import Response
 
 from app import urls
+from app.caching import NOT_KEPT
 from app.deps import PageNotFound, ServedCollection, ServedSAE, add_page, get_sae, link, shorten, wanted_block
 from app.described import About, read_families
+from app.editing.panel import about_family
 from app.forest import ServedForest, definition, measures
 from app.formats import Documents, Files, Row, Table, batched, kinds, next_page
 from app.growing import Growing, get_grower, growing_page
@@ -172,8 +174,15 @@ def _family(  # noqa: PLR0917 (what a request is about)
         families_url=query.url_of(None),
         url=url,
         json_url=urls.json(url),
+        authored=about_family(request, collection, sae, found.id) if is_built(sae, found) else None,
     )
-    return page(request, "family", view)
+    return page(request, "family", view, headers=NOT_KEPT if view.authored else None)
+
+
+def is_built(sae: ServedSAE, found: Family) -> bool:
+    """Whether the collection was built with this very family."""
+    built = sae.forest.families.get(found.id)
+    return built is not None and built.members == found.members
 
 
 # --- its tree -------------------------------------------------------------------------------------
@@ -228,8 +237,7 @@ def _steer(sae: ServedSAE, found: Family) -> str:
     Addresses know no others, so the members of any other are moved one by one, in the same proportion.
     """
     query, amount = SearchQuery(sae.collection, sae.name), sae.usual_move(found.id)
-    built = sae.forest.families.get(found.id)
-    if built is not None and built.members == found.members:
+    if is_built(sae, found):
         return query.url_family(found.id, amount)
     members = found.members[:MAX_STRENGTHS]
     strengths = [(member, as_strength(amount * share)) for member, share in sae.shares_of(members).items()]

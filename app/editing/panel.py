@@ -32,6 +32,16 @@ def about_feature(
     return _about(request, subject, subjects.automatic_label(sae, subject))
 
 
+def about_family(
+    request: Request, collection: ServedCollection, sae: ServedSAE, root: int
+) -> Authored | None:
+    """What people say of a family as it was built; None where nobody may write."""
+    if not request.app.state.settings.editing:
+        return None
+    subject = subjects.family(collection, sae, root)
+    return _about(request, subject, subjects.automatic_label(sae, subject))
+
+
 def about_document(request: Request, collection: str, document: str) -> Authored | None:
     """The notes on a document; None where nobody may write, or its id is too odd to be written about."""
     if not request.app.state.settings.editing:

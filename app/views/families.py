@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from app.views.common import Breadcrumb, DocumentCard, FeatureChip, LabelView, Option, Page, TreeRow, Trust
+from app.views.editing import Authored
 from app.views.features import WhyView
 from sae_core.families import Chance
 
@@ -176,3 +177,4 @@ class FamilyView:
     families_url: str
     url: str
     json_url: str
+    authored: Authored | None = None  # None where nobody may write

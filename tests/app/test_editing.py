@@ -69,6 +69,18 @@ def test_a_label_is_stored_and_heads_the_page_for_everybody(
     assert kept.said.explanation == "Grains.\n\nAnd discs."
 
 
+def test_what_is_said_of_a_family_stands_on_its_page(editing: Editing, planted: Planted) -> None:
+    ann, root = editing.signed_in("ann"), planted.set.families[0].id
+    about = {"collection": planted.explorer.name, "kind": "family", "sae": planted.sae, "key": str(root)}
+    address = f"{planted.base}/families/{root}"
+    assert send(ann, "label", about, label("star formation")).headers["location"] == f"{address}#people"
+    assert send(ann, "note", about, {"text": "A broad one.", "visibility": "public"}).status_code == 303
+    shown = editing.client().get(address)
+    assert re.search(r"<h1>.*star formation.*</h1>", shown.text)
+    assert "A broad one." in shown.text
+    assert "by people" in words(shown)
+
+
 def test_who_was_slower_is_shown_both_texts_and_can_store_theirs(
     editing: Editing, about: dict[str, str], address: str
 ) -> None:
