@@ -1,19 +1,26 @@
-"""What every test may lean on: the same environment everywhere, and a browser if there is one."""
+"""What every test may lean on: the same environment everywhere, both databases, a browser if there is one."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import signal
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
 from hypothesis import settings
 
+from app import cli
+from app.authored import schema
 from sae_core.explorer import Explorer
+from tests import postgresql
 from tests.planted import load_planted, planted_collection
+
+if TYPE_CHECKING:
+    from tests.app.served import Run
 
 # A shell starts what is to run in the background with Ctrl-C ignored, and every child inherits that: commands
 # that tests interrupt would go on. A handler of ours is the default again in a child.
@@ -53,6 +60,77 @@ def planted_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def planted(planted_home: Path) -> Explorer:
     """The planted collection, loaded, with its encoder."""
     return load_planted(planted_home)
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run `saefari` with these words; status, standard output, standard error."""
+
+    def run_command(*words: str | Path) -> tuple[int, str, str]:
+        monkeypatch.setattr("sys.argv", ["saefari", *map(str, words)])
+        try:
+            cli.main()
+            status = 0
+        except SystemExit as end:
+            status = int(end.code or 0)
+        printed = capsys.readouterr()
+        assert "Traceback" not in printed.err
+        return status, printed.out, printed.err
+
+    return run_command
+
+
+# --- what people write ------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def postgresql_server() -> Iterator[postgresql.Server]:
+    yield from postgresql.serve()
+
+
+@pytest.fixture(scope="session")
+def _shared_url(postgresql_server: postgresql.Server) -> str:
+    """A database with our tables, which is emptied before each test: that is quicker than another one."""
+    url = postgresql_server.new_database()
+    schema.upgrade(url)
+    return url
+
+
+@pytest.fixture(scope="session")
+def _made_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same as a file, to copy."""
+    path = tmp_path_factory.mktemp("made") / "authored.sqlite"
+    schema.upgrade(f"sqlite:///{path}")
+    return path
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def kind(request: pytest.FixtureRequest) -> str:
+    """Which database."""
+    return str(request.param)
+
+
+@pytest.fixture
+def empty_url(kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> str:
+    """The address of a database without tables."""
+    if kind == "sqlite":
+        return f"sqlite:///{tmp_path}/authored.sqlite"
+    server: postgresql.Server = request.getfixturevalue("postgresql_server")
+    return server.new_database()
+
+
+@pytest.fixture
+def url(kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> str:
+    """The address of a database with our tables."""
+    if kind == "postgresql":
+        shared: str = request.getfixturevalue("_shared_url")
+        postgresql.empty(shared)
+        return shared
+    shutil.copyfile(request.getfixturevalue("_made_file"), tmp_path / "authored.sqlite")
+    return f"sqlite:///{tmp_path}/authored.sqlite"
+
+
+# --- browsers ------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="session")

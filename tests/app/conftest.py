@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing
-from pathlib import Path
 
 import pytest
 import torch
 from fastapi.testclient import TestClient
 
-from app import cli
-from app.authored import schema
 from app.authored.store import Store
 from tests.app.editors import Editing
-from tests.app.served import Planted, Run, serve
+from tests.app.served import Planted, serve
 from tests.planted import load_planted, planted_collection
 
 
@@ -29,28 +26,8 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> Planted:
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run `saefari` with these words; status, standard output, standard error."""
-
-    def run_command(*words: str | Path) -> tuple[int, str, str]:
-        monkeypatch.setattr("sys.argv", ["saefari", *map(str, words)])
-        try:
-            cli.main()
-            status = 0
-        except SystemExit as end:
-            status = int(end.code or 0)
-        printed = capsys.readouterr()
-        assert "Traceback" not in printed.err
-        return status, printed.out, printed.err
-
-    return run_command
-
-
-@pytest.fixture
-def editing(planted: Planted, tmp_path: Path) -> Iterator[Editing]:
-    """The same, where people may write."""
-    url = f"sqlite:///{tmp_path}/authored.sqlite"
-    schema.upgrade(url)
+def editing(planted: Planted, url: str) -> Iterator[Editing]:
+    """The same, where people may write, once with each database."""
     app = serve(planted, editing=True, database_url=url)
     with TestClient(app), closing(Store.open(url)) as store:
         yield Editing(app, url, store)

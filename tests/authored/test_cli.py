@@ -2,39 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from app import cli
 from app.authored import access, labels
 from app.authored.labels import LabelText
 from app.authored.store import Store, utc_now
 from app.authored.subjects import Direction, feature
 from sae_core.explorer import Explorer
+from tests.app.served import Run
 from tests.authored.people import ANN
-
-Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run `saefari` with these words; status, standard output, standard error."""
-
-    def run_command(*words: Any) -> tuple[int, str, str]:
-        monkeypatch.setattr("sys.argv", ["saefari", *map(str, words)])
-        try:
-            cli.main()
-            status = 0
-        except SystemExit as end:
-            status = int(end.code or 0)
-        printed = capsys.readouterr()
-        assert "Traceback" not in printed.err
-        return status, printed.out, printed.err
-
-    return run_command
 
 
 @pytest.fixture
