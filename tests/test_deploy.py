@@ -6,6 +6,7 @@ import configparser
 import re
 import shutil
 import subprocess
+import tomllib
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,14 @@ def unit() -> configparser.ConfigParser:
 )
 def test_settings_that_are_named_exist(name: str) -> None:
     assert set(SETTING.findall(text_of(name))) <= settings()
+
+
+def test_all_that_the_wheel_is_built_from_goes_to_the_builder_of_the_image() -> None:
+    project = tomllib.loads(text_of("pyproject.toml"))
+    packed = {f"{name}/" for name in project["tool"]["hatch"]["build"]["targets"]["wheel"]["only-include"]}
+    named = {project["project"]["readme"], *project["project"]["license-files"]}
+    sent = {line.removeprefix("!") for line in text_of(".dockerignore").splitlines() if line.startswith("!")}
+    assert sent == packed | named | {"pyproject.toml", "constraints.txt"}
 
 
 def test_every_setting_is_described() -> None:

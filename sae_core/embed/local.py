@@ -8,11 +8,12 @@ import importlib.util
 import logging
 import os
 import queue
+import sys
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -237,10 +238,10 @@ def load_openvino(*, precision: str = "auto", threads: int = 0) -> OpenVinoEmbed
 
     `precision` is "bf16", "f32", or "auto": bf16 where the CPU computes in it.
     """
-    import openvino
     from safetensors.numpy import load_file
     from tokenizers import Tokenizer
 
+    openvino = _openvino()
     folder = bundled_model()
     core = openvino.Core()
     if precision == "auto":
@@ -262,6 +263,17 @@ def load_openvino(*, precision: str = "auto", threads: int = 0) -> OpenVinoEmbed
     tokenizer.enable_truncation(MAX_PIECES)
     tokenizer.enable_padding(pad_to_multiple_of=8)  # each new shape costs some 20 ms, once
     return OpenVinoEmbedder(compiled, tokenizer, f"all-MiniLM-L6-v2 (OpenVINO, {precision})", n_streams)
+
+
+def _openvino() -> Any:
+    """OpenVINO, which else would tell a statistics service of each import, and keep a count in ~/intel.
+
+    Where the package for that is missing, it does without; so it is told that this is so.
+    """
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+    import openvino
+
+    return openvino
 
 
 def _n_cores() -> int:

@@ -193,6 +193,29 @@ def test_a_missing_package_is_named_with_the_remedy(monkeypatch: pytest.MonkeyPa
         load_embedder(backend="openvino")
 
 
+@has_openvino
+def test_loading_the_encoder_tells_nobody(tmp_path: Path) -> None:
+    """In a home and a process of its own: nothing is written there, and no other machine is asked."""
+    script = (
+        "import sys; asked = []\n"
+        "sys.addaudithook(lambda event, what: event.startswith('socket.') and asked.append((event, what)))\n"
+        "from sae_core.embed import load_embedder; load_embedder().embed(['dust'])\n"
+        "import time; time.sleep(0.2); print(asked)"
+    )
+    home = tmp_path / "home"
+    home.mkdir()
+    run = subprocess.run(
+        [sys.executable, "-c", script],
+        env={"PATH": os.environ["PATH"], "HOME": str(home)},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (run.returncode, run.stdout.strip()) == (0, "[]"), run.stderr
+    assert list(home.iterdir()) == []
+
+
 def test_without_openvino_torch_takes_over_and_says_so(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
