@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ from app import cli
 from app.authored import schema
 from sae_core.explorer import Explorer
 from tests import postgresql
+from tests.killable import worker
 from tests.planted import load_planted, planted_collection
 
 if TYPE_CHECKING:
@@ -78,6 +80,13 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
         return status, printed.out, printed.err
 
     return run_command
+
+
+@pytest.fixture(scope="session")
+def killable() -> Iterator[subprocess.Popen[str]]:
+    """A process for the work that tests kill, started once: see `killable.start` and `killable.end`."""
+    with worker() as process:
+        yield process
 
 
 # --- what people write ------------------------------------------------------------------------------

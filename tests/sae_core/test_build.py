@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import json
-import os
-import random
-import signal
-import subprocess
-import time
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +17,6 @@ from sae_core.corpus import Corpus
 from sae_core.errors import ArtifactError, BusyError, EmbeddingError, TrainingError
 from sae_core.explorer import Explorer
 from tests import planted as truth
-from tests.sae_core.killable import end, start
 
 N = 400
 SMALL: dict[str, Any] = {"n": N, "steps": 60}
@@ -208,38 +201,3 @@ def test_a_full_disk_leaves_what_was_served(
     assert artifact.current(folder) == before
     artifact.verify(before)
     assert [path.name for path in before.parent.iterdir()] == [before.name]
-
-
-def seconds_of_a_build(killable: subprocess.Popen[str], home: Path) -> float:
-    began = time.monotonic()
-    start(killable, "build", 0, home)
-    end(killable)
-    return time.monotonic() - began
-
-
-def test_kill_9_at_random_moments_never_harms_what_is_served(
-    tmp_path: Path, killable: subprocess.Popen[str]
-) -> None:
-    whole = min(
-        seconds_of_a_build(killable, tmp_path) for _ in range(2)
-    )  # the first is slow: nothing is warm yet
-    folder = tmp_path / "collections" / "planted"
-    moments = random.Random(11)
-    n_killed = 0
-    for trial in range(1, 9):
-        served = artifact.current(folder).name
-        pid = start(killable, "build", trial, tmp_path)
-        time.sleep(moments.uniform(0, whole))
-        with contextlib.suppress(ProcessLookupError):  # it was faster
-            os.kill(pid, signal.SIGKILL)
-        end(killable)
-        explorer = Explorer.load(folder)  # verifies every file
-        n_killed += explorer.generation == served
-    assert n_killed >= 2, "the kills came too late to say anything"
-    start(killable, "build", 99, tmp_path)
-    end(killable)
-    explorer = Explorer.load(folder)
-    assert next(iter(explorer.saes.values())).config["seed"] == 99
-    left = sorted(path.name for path in (folder / "generations").iterdir())
-    assert len(left) <= 2
-    assert not any(name.startswith(".draft") for name in left)

@@ -22,7 +22,7 @@ import pytest
 from app.catalog import write_catalogue
 from sae_core import artifact
 from sae_core.build import BuildConfig, build
-from sae_core.claims import Study
+from sae_core.claims.study import Study
 from sae_core.codes import encode_codes, encode_rows, join_documents
 from sae_core.corpus import Corpus, Document
 from sae_core.drift import LARGE, MIN_MEASURED, measure_drift
@@ -33,7 +33,7 @@ from sae_core.metrics import evaluate
 from sae_core.texts import Texts
 from sae_core.update import Change, Update
 from tests import planted as truth
-from tests.sae_core.killable import end, start
+from tests.killable import end, start
 
 N_OLD, N_NEW = 400, 100
 DOCUMENTS = truth.documents(N_OLD + N_NEW)
@@ -448,13 +448,13 @@ def test_kill_9_leaves_a_whole_collection_and_the_same_command_ends_it(
     moments, sizes, n_killed = random.Random(5), (N_OLD, len(DOCUMENTS)), 0
     for n in sizes[::-1]:  # the first is slow: nothing is warm yet
         began = time.monotonic()
-        start(killable, "update", n, home)
+        start(killable, "update", home, n)
         end(killable)
     whole = time.monotonic() - began
     for _ in range(6):
         explorer = load(home)
         other = sum(sizes) - explorer.n_documents
-        pid = start(killable, "update", other, home)
+        pid = start(killable, "update", home, other)
         time.sleep(moments.uniform(0, 0.8 * whole))
         with contextlib.suppress(ProcessLookupError):  # it was faster
             os.kill(pid, signal.SIGKILL)
@@ -463,7 +463,7 @@ def test_kill_9_leaves_a_whole_collection_and_the_same_command_ends_it(
         n_killed += after.generation == explorer.generation
         assert after.generation == explorer.generation or after.n_documents == other
     assert n_killed >= 2, "the kills came too late to say anything"
-    start(killable, "update", len(DOCUMENTS), home)
+    start(killable, "update", home, len(DOCUMENTS))
     end(killable)
     assert load(home).n_documents == len(DOCUMENTS)
     left = [path.name for path in load(home).path.parent.iterdir()]
