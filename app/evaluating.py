@@ -16,7 +16,8 @@ import numpy as np
 
 from app.catalog import FILE_NAME, Catalog
 from sae_core import artifact
-from sae_core.claims import Study, basis_of
+from sae_core.claims import basis_of
+from sae_core.claims.study import Study
 from sae_core.corpus import load_corpus
 from sae_core.embed import load_embedder
 from sae_core.errors import EmbedderNotReady, SaefariError

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from app.catalog import FILE_NAME, Catalog
 from sae_core import artifact
-from sae_core.claims import N_LLM, N_SAMPLED, ClaimsReport, Study, check_claims
+from sae_core.claims import ClaimsReport
+from sae_core.claims.checking import check_claims
 from sae_core.claims.grids import (
     default_sizes,
     grid_from,
@@ -19,6 +20,8 @@ from sae_core.claims.grids import (
     seconds_of,
     train_own_grid,
 )
+from sae_core.claims.groups import N_LLM
+from sae_core.claims.study import N_SAMPLED, Study
 from sae_core.errors import SaefariError, TrainingError
 from sae_core.explorer import Explorer, FeatureSet
 from sae_core.files import explain_write_errors, write_atomic
@@ -28,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from app.settings import Settings
-    from sae_core.claims import GridFolder
+    from sae_core.claims.study import GridFolder
     from sae_core.endpoint import Endpoint
     from sae_core.fit import Console
     from sae_core.grid import GridSizes

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import scipy.sparse as sp
-from scipy.stats import gaussian_kde
 
 from sae_core.intervals import wilson
 from sae_core.metrics import COSINE_BIN, SAME_FEATURE, blocks, nearest_cosine
@@ -190,6 +189,8 @@ def count_humps(values_N: NDArray[np.floating[Any]]) -> int | None:
     """Maxima of the smoothed distribution (Gaussian kernel, Silverman's width); None for too few values."""
     if len(values_N) < MIN_FOR_SHAPE or float(np.ptp(values_N)) == 0:
         return None
+    from scipy.stats import gaussian_kde  # here, because serving counts no humps: 40 MB
+
     at = np.linspace(float(values_N.min()), float(values_N.max()), 200)
     density = gaussian_kde(np.asarray(values_N, dtype=np.float64), bw_method="silverman")(at)
     padded = np.concatenate(([0], density, [0]))

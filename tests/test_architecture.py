@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -87,6 +89,14 @@ def used_names(path: Path) -> Iterator[str]:
 
 def test_nobody_imports_upwards() -> None:
     assert violations(ROOT) == []
+
+
+def test_what_only_building_needs_is_not_loaded_by_a_server() -> None:
+    heavy = ["torch", "transformers", "sentence_transformers", "scipy.stats", "pyarrow", "alembic"]
+    script = f"import sys, app.main; print([name for name in {heavy} if name in sys.modules])"
+    called = [sys.executable, "-c", script]
+    done = subprocess.run(called, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
 
 
 def test_every_room_has_its_place_in_the_table() -> None:

@@ -21,6 +21,7 @@ SCHEMA = 1
 HOLDS, IN_PART, FAILS, UNMEASURED = "holds", "holds in part", "does not hold", "not measured"
 OURS = "SAE"
 MIN_POINTS = 3
+REPLACEABLE = ("labels.json", "forest.json")
 
 
 @dataclass(frozen=True)
@@ -166,3 +167,9 @@ def correlation(name: str, pairs_N2: NDArray[np.float64]) -> Measure:
 
 def mean_of(values: NDArray[Any]) -> float | None:
     return float(values.mean()) if len(values) else None
+
+
+def basis_of(manifest: Mapping[str, Any], sae: str) -> dict[str, str]:
+    """Checksums of what a later command may replace: where they are others, the report is of before."""
+    files = manifest.get("files", {})
+    return {name: str(files.get(f"saes/{sae}/{name}", {}).get("sha256")) for name in REPLACEABLE}

@@ -15,7 +15,7 @@ from fastapi.testclient import TestClient
 from app.main import create_app
 from app.settings import Settings
 from sae_core import artifact
-from sae_core.claims import Study
+from sae_core.claims.study import Study
 from sae_core.evaluation import steering, stored_evaluations, users
 from sae_core.evaluation.curves import Bench
 from sae_core.explorer import Explorer

@@ -23,13 +23,13 @@ from sae_core.claims import (
     Check,
     Claim,
     ClaimsReport,
-    Study,
-    check_claims,
     verdict_of,
 )
+from sae_core.claims.checking import check_claims
 from sae_core.claims.grids import default_sizes, grid_from, plan_own_grid, train_own_grid
 from sae_core.claims.groups import families
 from sae_core.claims.sizes import compute_law
+from sae_core.claims.study import Study
 from sae_core.codes import encode_codes
 from sae_core.corpus import Document
 from sae_core.dictionaries import random_dictionary

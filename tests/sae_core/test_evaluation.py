@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from sae_core.claims import Study, trials
+from sae_core.claims import trials
+from sae_core.claims.study import Study
 from sae_core.errors import CorpusError, SaefariError
 from sae_core.evaluation import Evaluation, Figure, Table, merged, stored_evaluations
 from sae_core.evaluation.curves import Bench, Curve, Reading

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from sae_core.categories import Categories
-from sae_core.claims import Study
+from sae_core.claims.study import Study
 from sae_core.evaluation import Table, users
 from sae_core.explorer import Explorer
 from tests import planted as truth
