@@ -15,11 +15,12 @@ import shutil
 import sqlite3
 import time
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -90,6 +91,10 @@ _FULL_TEXT = (
         content = 'features', content_rowid = 'row', {_WORDS})""",
     "INSERT INTO features_fts (features_fts) VALUES ('rebuild')",
 )
+
+
+Said = Mapping[int, str]  # by latent
+NOTHING_SAID: Said = MappingProxyType({})
 
 
 class CatalogTimeout(SaefariError):
@@ -308,20 +313,31 @@ class Catalog:
 
     # features
 
-    def features(self, query: FeatureQuery, size: int, most: int | None = None) -> Listing:
-        """The latents on this page of a feature list with `size` on each, or `most` from its first on."""
-        conditions = _feature_conditions(query)
-        if conditions is None:
-            return Listing([], 0)
+    def features(
+        self, query: FeatureQuery, size: int, most: int | None = None, said: Said = NOTHING_SAID
+    ) -> Listing:
+        """The latents on this page of a feature list with `size` on each, or `most` from its first on.
+
+        `said` has the labels that hold in place of those of the build, "" where that is rejected.
+        """
+        conditions = _feature_conditions(query, said)
         chosen = sa.select(_FEATURES.c.latent).where(*conditions)
-        page = chosen.order_by(*_ORDERS[query.sort]).limit(most or size).offset((query.page - 1) * size)
+        page = chosen.order_by(*_order(query.sort, said)).limit(most or size).offset((query.page - 1) * size)
         count = sa.select(sa.func.count()).select_from(_FEATURES).where(*conditions)
         with self._connection() as connection:
             latents = [int(latent) for latent in connection.execute(page).scalars()]
             return Listing(latents, int(connection.execute(count).scalar_one()))
 
-    def find_features(self, sae: str, words: str, limit: int = 12) -> list[int]:
-        """Living latents whose label or candidate phrases have the words: all of them, or else any."""
+    def find_features(self, sae: str, words: str, limit: int = 12, said: Said = NOTHING_SAID) -> list[int]:
+        """Living latents whose label or candidate phrases have the words: all of them, or else any.
+
+        Those come first that people call so.
+        """
+        theirs = _said_with(words, said)[:limit]
+        rest = [latent for latent in self._features_with(sae, words, limit) if latent not in theirs]
+        return [*theirs, *rest][:limit]
+
+    def _features_with(self, sae: str, words: str, limit: int) -> list[int]:
         for every in (True, False):
             match = fts_match(words, every=every)
             if not match:
@@ -377,22 +393,40 @@ _ORDERS: dict[str, tuple[sa.ColumnElement[Any], ...]] = {
 }
 
 
-def _feature_conditions(query: FeatureQuery) -> list[sa.ColumnElement[bool]] | None:
-    """None: nothing can match."""
+def _order(sort: str, said: Said) -> tuple[sa.ColumnElement[Any], ...]:
+    if sort != "label" or not said:
+        return _ORDERS[sort]
+    keys = {latent: sort_key(text) for latent, text in said.items()}
+    return (sa.case(keys, value=_FEATURES.c.latent, else_=_FEATURES.c.label_key), _FEATURES.c.latent)
+
+
+def _said_with(words: str, said: Said) -> list[int]:
+    """Features that people call something in which all words are, each at the beginning of one."""
+    wanted = [sort_key(word) for word in texts.words_of(words)]
+
+    def fits(text: str) -> bool:
+        has = [sort_key(word) for word in texts.words_of(text)]
+        return all(any(word.startswith(each) for word in has) for each in wanted)
+
+    return [latent for latent, text in sorted(said.items()) if text and fits(text)] if wanted else []
+
+
+def _feature_conditions(query: FeatureQuery, said: Said) -> list[sa.ColumnElement[bool]]:
     conditions: list[sa.ColumnElement[bool]] = [_FEATURES.c.sae == query.sae]
     if not query.dead:
         conditions.append(_FEATURES.c.n_documents > 0)
     if query.labelled:
-        conditions.append(_FEATURES.c.label != "")
+        named = [latent for latent, text in said.items() if text]
+        has_label = (_FEATURES.c.label != "") & _FEATURES.c.latent.not_in(said)
+        conditions.append(has_label | _FEATURES.c.latent.in_(named))
     if query.min_density is not None:
         conditions.append(_FEATURES.c.density >= query.min_density)
     if query.max_density is not None:
         conditions.append(_FEATURES.c.density <= query.max_density)
     if query.words:
         match = fts_match(query.words)
-        if not match:
-            return None
-        conditions.append(_HAS_WORDS.bindparams(match=match))  # type: ignore[arg-type]
+        has_words = _HAS_WORDS.bindparams(match=match) if match else sa.false()
+        conditions.append(sa.or_(has_words, _FEATURES.c.latent.in_(_said_with(query.words, said))))
     return conditions
 
 

@@ -6,6 +6,7 @@ requests; a `ServedSAE` is the same for one SAE. Both are made once, at start, a
 
 from __future__ import annotations
 
+import copy
 import logging
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,10 +22,11 @@ from numpy.typing import NDArray
 
 from app import formats, urls
 from app.caching import when_changed
+from app.called import Homes, Over, Words, called
 from app.catalog import FILE_NAME, Catalog
 from app.described import PAGES, About, Described
 from app.forest import ServedForest
-from app.labels import UNLABELLED, label_view, mention
+from app.labels import N_PHRASES, UNLABELLED, label_view, mention, shortened
 from app.observing import named
 from app.query import DECIMALS, MAX_PAGE, MAX_Q, BadParameter, Parameters, as_strength, integer
 from app.settings import Settings
@@ -98,8 +100,11 @@ class ServedSAE:
         self.directions_ND = feature_set.sae.directions_ND
         self.fires: list[int] = np.asarray(table.n_documents_N).tolist()
         self.maxima: list[float] = np.asarray(table.max_N, dtype=np.float64).tolist()
-        self.labels = [self._label(latent) for latent in range(self.n_latents)]
-        self.texts = [mention(label, latent) for latent, label in enumerate(self.labels)]
+        self.labels: Sequence[LabelView] = [self._label(latent) for latent in range(self.n_latents)]
+        self.texts: Sequence[str] = [mention(label, latent) for latent, label in enumerate(self.labels)]
+        self.words = Words()  # what people say
+        self.said: dict[int, str] = {}  # labels that hold against those of the build, "" where none does
+        self.built = self  # without any of that
         self.urls = [urls.feature(collection, self.name, latent) for latent in range(self.n_latents)]
         self.forest = ServedForest(self, feature_set.forest)
         self.algorithms = _algorithms(feature_set)
@@ -112,6 +117,26 @@ class ServedSAE:
 
     def _label(self, latent: int) -> LabelView:
         return label_view(self.set.labels[latent], DEAD if self.fires[latent] == 0 else UNLABELLED)
+
+    def called(self, words: Words) -> ServedSAE:
+        """The same SAE with what people call its features and families."""
+        new = copy.copy(self)
+        views = {
+            latent: view
+            for latent, word in words.features.items()
+            if latent < self.n_latents
+            and (view := called(self.labels[latent], word, self._phrases(latent))) is not None
+        }
+        new.labels = Over(self.labels, views)
+        new.texts = Over(self.texts, {latent: mention(view, latent) for latent, view in views.items()})
+        new.words = words
+        new.said = {latent: "" if view.source == "none" else view.text for latent, view in views.items()}
+        new.forest = self.forest.called(new)
+        return new
+
+    def _phrases(self, latent: int) -> list[str]:
+        """What a feature has to say for itself where its label is rejected."""
+        return [shortened(each.text) for each in self.set.labels[latent].candidates[: N_PHRASES + 1]]
 
     def _summary(self) -> SAESummary:
         metrics, sae = self.set.metrics, self.set.sae
@@ -138,7 +163,7 @@ class ServedSAE:
     @property
     def mean_auc(self) -> float | None:
         """Mean area under the curve of the labels that were scored."""
-        scores = [label.trust.auc for label in self.labels if label.trust.auc is not None]
+        scores = [label.trust.auc for label in self.built.labels if label.trust.auc is not None]
         return float(np.mean(scores)) if scores else None
 
     def share(self, latent: int, activation: float) -> float:
@@ -260,6 +285,20 @@ class ServedCollection:
         self.most_cited = int(np.max(metadata.citations_M, initial=-1))
         self.card = self._card()
         self.examples = {name: self._examples(sae) for name, sae in self.saes.items()}
+
+    def called(self, homes: Homes) -> ServedCollection:
+        """The same collection with what people call the features and families of its SAEs."""
+        saes = {
+            name: sae.called(homes[self.name, name])
+            for name, sae in self.saes.items()
+            if (self.name, name) in homes
+        }
+        if not saes:
+            return self
+        new = copy.copy(self)
+        new.saes = {**self.saes, **saes}
+        new.default = next(iter(new.saes.values()))
+        return new
 
     def _years(self) -> list[tuple[int, int]]:
         years = np.asarray(self.explorer.metadata.years_M)
@@ -463,10 +502,19 @@ class Library:
     """The collections that are served, and what was wrong with generations that are not."""
 
     def __init__(
-        self, collections: Sequence[ServedCollection], unreadable: Sequence[Unreadable] = ()
+        self,
+        collections: Sequence[ServedCollection],
+        unreadable: Sequence[Unreadable] = (),
+        written: str = "",
     ) -> None:
         self.collections = {each.name: each for each in collections}
         self.unreadable = {each.name: each for each in unreadable}
+        self.written = written  # another text after each change of what people write; "" where nobody may
+
+    def called(self, homes: Homes, written: str) -> Library:
+        """The same collections with what people call features and families."""
+        called = [collection.called(homes) for collection in self.collections.values()]
+        return Library(called, list(self.unreadable.values()), written)
 
     @property
     def problems(self) -> list[tuple[str, str]]:
@@ -549,10 +597,12 @@ def open_collection(explorer: Explorer) -> ServedCollection:
 
 
 def get_library(request: Request) -> Library:
-    """The same library for the whole of a request, whatever is published meanwhile."""
+    """The same library for the whole of a request, whatever is published or said meanwhile."""
     library: Library | None = request.scope.get(LIBRARY)
     if library is None:
-        library = request.scope[LIBRARY] = request.app.state.shelf.library
+        state = request.app.state
+        library = state.shelf.library if state.naming is None else state.naming.over(state.shelf.library)
+        request.scope[LIBRARY] = library
     return library
 
 
@@ -601,7 +651,7 @@ def _state(request: Request) -> list[str]:
     states = [f"{each.name} {each.generation} {each.embedder_state}" for each in explorers]
     return [
         origin(request),
-        "editing" if request.app.state.settings.editing else "",
+        library.written,
         *states,
         *(f"{each.name} {each.problem}" for each in library.unreadable.values()),
     ]

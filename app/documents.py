@@ -8,7 +8,6 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from app import urls
-from app.caching import NOT_KEPT
 from app.deps import (
     PageNotFound,
     ServedCollection,
@@ -20,7 +19,7 @@ from app.deps import (
     shorten,
 )
 from app.described import About
-from app.editing.panel import about_document
+from app.editing.panel import about_document, not_kept
 from app.formats import Documents, Files, Table, kinds
 from app.pages import page
 from app.query import Parameters, SearchQuery, clean
@@ -39,7 +38,7 @@ MAX_NAME = 200
 def document(request: Request) -> Response:
     view = document_view(*_asked_for(request))
     authored = about_document(request, view.collection, view.document.id)
-    headers = NOT_KEPT if authored else None
+    headers = not_kept(authored)
     return page(request, "document", replace(view, authored=authored), headers=headers)
 
 

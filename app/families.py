@@ -154,7 +154,7 @@ def _order(forest: ServedForest, sort: str) -> Callable[[Family], tuple[float, i
     def measure(family: Family) -> float | None:
         return {
             "size": float(len(family.members)),
-            "score": forest.trust(family.id).auc,
+            "score": forest.score(family.id),
             "hub": finite(family.hub_ratio),
             "block": finite(family.block_ratio),
             "documents": float(family.n_documents),
@@ -169,7 +169,7 @@ def _order(forest: ServedForest, sort: str) -> Callable[[Family], tuple[float, i
 
 def _ranked(forest: ServedForest) -> tuple[list[FamilyCard], list[FamilyCard]]:
     """The families whose labels predict best and worst, where there are enough to tell them apart."""
-    scored = [family for family in forest.families.values() if forest.trust(family.id).auc is not None]
+    scored = [family for family in forest.families.values() if forest.score(family.id) is not None]
     scored.sort(key=_order(forest, "score"))
     if len(scored) < 2 * N_RANKED:
         return [], []

@@ -12,10 +12,9 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import Response
 
 from app import urls
-from app.caching import NOT_KEPT
 from app.deps import PageNotFound, ServedCollection, ServedSAE, add_page, get_sae, link, shorten, wanted_block
 from app.described import About, read_families
-from app.editing.panel import about_family
+from app.editing.panel import about_family, not_kept
 from app.forest import ServedForest, definition, measures
 from app.formats import Documents, Files, Row, Table, batched, kinds, next_page
 from app.growing import Growing, get_grower, growing_page
@@ -152,7 +151,7 @@ def _family(  # noqa: PLR0917 (what a request is about)
         sae=sae.name,
         id=found.id,
         label=forest.labels[found.id],
-        is_own=own is not None,
+        is_own=forest.is_own(found),
         root=sae.chip(found.id),
         why=None if own is None else why(own, collection.cite),
         above=[Breadcrumb(forest.name(each), forest.urls[each]) for each in forest.holders(found.id)],
@@ -174,15 +173,9 @@ def _family(  # noqa: PLR0917 (what a request is about)
         families_url=query.url_of(None),
         url=url,
         json_url=urls.json(url),
-        authored=about_family(request, collection, sae, found.id) if is_built(sae, found) else None,
+        authored=about_family(request, collection, sae, found.id) if forest.is_built(found) else None,
     )
-    return page(request, "family", view, headers=NOT_KEPT if view.authored else None)
-
-
-def is_built(sae: ServedSAE, found: Family) -> bool:
-    """Whether the collection was built with this very family."""
-    built = sae.forest.families.get(found.id)
-    return built is not None and built.members == found.members
+    return page(request, "family", view, headers=not_kept(view.authored))
 
 
 # --- its tree -------------------------------------------------------------------------------------
@@ -237,7 +230,7 @@ def _steer(sae: ServedSAE, found: Family) -> str:
     Addresses know no others, so the members of any other are moved one by one, in the same proportion.
     """
     query, amount = SearchQuery(sae.collection, sae.name), sae.usual_move(found.id)
-    if is_built(sae, found):
+    if sae.forest.is_built(found):
         return query.url_family(found.id, amount)
     members = found.members[:MAX_STRENGTHS]
     strengths = [(member, as_strength(amount * share)) for member, share in sae.shares_of(members).items()]

@@ -10,10 +10,9 @@ from fastapi import APIRouter, Request
 from fastapi.responses import RedirectResponse, Response
 
 from app import urls
-from app.caching import NOT_KEPT
 from app.deps import PageNotFound, ServedCollection, ServedSAE, add_page, get_latent, get_sae, link, paging
 from app.described import About
-from app.editing.panel import about_feature
+from app.editing.panel import about_feature, not_kept
 from app.formats import (
     Documents,
     Files,
@@ -76,7 +75,7 @@ Group = tuple[str, list[DocumentCard]]
 def features(request: Request) -> Response:
     collection, sae = get_sae(request)
     query = FeatureQuery.parse(collection.name, sae.name, request.scope["query_string"])
-    listing = collection.catalog.features(query, LIST_SIZE)
+    listing = collection.catalog.features(query, LIST_SIZE, said=sae.said)
     url = query.url()
     view = FeatureListView(
         collection=collection.name,
@@ -103,7 +102,7 @@ def feature_file(request: Request, name: str) -> Table:
     del name
     collection, sae = get_sae(request)
     query = FeatureQuery.parse(collection.name, sae.name, request.scope["query_string"])
-    listing = collection.catalog.features(query, LIST_SIZE, kinds.FEATURES.cap)
+    listing = collection.catalog.features(query, LIST_SIZE, kinds.FEATURES.cap, said=sae.said)
     batches = ([kinds.feature_row(sae.row(latent)) for latent in some] for some in batched(listing.latents))
     following = next_page(query.url, query.page, LIST_SIZE, kinds.FEATURES, listing.total)
     return collection.table(kinds.FEATURES, f"{sae.name} features", query.url(), batches, following)
@@ -153,7 +152,7 @@ def feature(request: Request) -> Response:
     if settings.embed_on:
         view = replace(view, embed_url=urls.embed(collection.name, sae.name, latent))
     authored = about_feature(request, collection, sae, latent)
-    return page(request, "feature", replace(view, authored=authored), headers=NOT_KEPT if authored else None)
+    return page(request, "feature", replace(view, authored=authored), headers=not_kept(authored))
 
 
 def feature_view(collection: ServedCollection, sae: ServedSAE, query: EvidenceQuery) -> FeatureView:

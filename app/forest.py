@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from app.labels import label_view
+from app.called import called
+from app.labels import label_view, mention
 from app.query import COLOURS, MANY, FamilyQuery
 from app.views.common import LabelView, Trust
 from app.views.families import FamilyArea, FamilyCard, FamilyMap, Measure
 
 if TYPE_CHECKING:
+    from app.authored.labels import LabelText
     from app.deps import ServedSAE
     from sae_core.families import Family, FamilyConfig, Forest, Null
     from sae_core.labels import Label
@@ -43,23 +46,48 @@ class ServedForest:
         self.families = {family.id: family for family in forest.families}
         self._built = {family.id: family for family in sae.set.families}
         self._own = {family.id: label for family in forest.families if (label := self._own_label(family))}
-        self.labels = {family.id: self._label(family) for family in forest.families}
+        self.labels = {family.id: self._label(family, sae) for family in forest.families}
         self.above = _nesting(forest.families)
         self._homes = _homes(forest.families)
         query = FamilyQuery(sae.collection, sae.name, stored=sae.set.forest.config, config=forest.config)
         self.urls = {family.id: query.url_of(family.id) for family in forest.families}
 
+    def called(self, sae: ServedSAE) -> ServedForest:
+        """The same forest under what people say of `sae`."""
+        if sae is self.sae:
+            return self
+        new = copy.copy(self)
+        new.sae = sae
+        changed = {*sae.said, *sae.words.families}.intersection(self.families)
+        new.labels = self.labels | {each: self._label(self.families[each], sae) for each in changed}
+        return new
+
+    def is_built(self, family: Family) -> bool:
+        """Whether the collection was built with this family: one with the same members."""
+        built = self._built.get(family.id)
+        return built is not None and set(built.members) == set(family.members)
+
     def _own_label(self, family: Family) -> Label | None:
         """The family's label; one that was built with the same members is the same family."""
         if family.label is not None:
             return family.label
-        built = self._built.get(family.id)
-        return built.label if built is not None and set(built.members) == set(family.members) else None
+        return self._built[family.id].label if self.is_built(family) else None
 
-    def _label(self, family: Family) -> LabelView:
-        own = self._own.get(family.id)
-        view = self.sae.labels[family.id] if own is None else label_view(own)
-        return self.sae.labels[family.id] if view.source == "none" else view
+    def _label(self, family: Family, sae: ServedSAE) -> LabelView:
+        own, said = self._own.get(family.id), self._said(family, sae)
+        view = sae.labels[family.id] if own is None else label_view(own)
+        view = sae.labels[family.id] if view.source == "none" else view
+        return view if said is None else called(view, said) or view
+
+    def _said(self, family: Family, sae: ServedSAE) -> LabelText | None:
+        """What people say of a family: only of one that was built."""
+        said = sae.words.families.get(family.id)
+        return said if said is not None and self.is_built(family) else None
+
+    def is_own(self, family: Family) -> bool:
+        """Whether a family's label is its own; else it is that of its root feature."""
+        said = self._said(family, self.sae)
+        return self.own_label(family.id) is not None or (said is not None and said.text != "")
 
     def own_label(self, family: int) -> Label | None:
         """The label that the family has besides that of its root feature."""
@@ -73,17 +101,24 @@ class ServedForest:
     def name(self, family: int) -> str:
         """What a family is called where it is mentioned."""
         label = self.labels[family]
-        return self.sae.texts[family] if label.source == "none" else label.text
+        if label.source != "none":
+            return label.text
+        return self.sae.texts[family] if label.automatic is None else mention(label, family)
 
     def trust(self, family: int) -> Trust:
         return self.labels[family].trust
+
+    def score(self, family: int) -> float | None:
+        """How well the automatic label predicts: people's have no score."""
+        label = self.labels[family]
+        return (label.automatic or label).trust.auc
 
     def card(self, family: Family, n_children: int = N_CHILDREN) -> FamilyCard:
         return FamilyCard(
             id=family.id,
             label=self.name(family.id),
             trust=self.trust(family.id),
-            is_own=self.own_label(family.id) is not None,
+            is_own=self.is_own(family),
             url=self.urls[family.id],
             size=len(family.members),
             density=family.n_documents / max(self.sae.n_documents, 1),

@@ -69,8 +69,8 @@ class Grower:
         if config == sae.forest.config:
             return sae.forest
         if (known := sae.grown.get(config)) is not None:
-            return known
-        job = self._jobs.get((sae, config)) or self._begin(sae, config)
+            return known.called(sae)
+        job = self._jobs.get((sae.built, config)) or self._begin(sae.built, config)
         if not job.forest.done():
             finished = asyncio.Event()
             loop = asyncio.get_running_loop()
@@ -80,7 +80,7 @@ class Grower:
         if not job.forest.done():
             n_ahead = sum(other.began < job.began for other in self._jobs.values())
             return Growing(time.monotonic() - job.began, n_ahead)
-        return job.forest.result()
+        return job.forest.result().called(sae)
 
     def _begin(self, sae: ServedSAE, config: FamilyConfig) -> _Job:
         if len(self._jobs) >= MAX_UNFINISHED:

@@ -37,6 +37,7 @@ from app.catalog import CatalogTimeout
 from app.deps import Library, PageNotFound, get_library, link
 from app.editing import routers as editing
 from app.editing.forms import BadForm
+from app.editing.naming import Naming
 from app.editing.visitors import Visitors
 from app.formats import NotAcceptable, NothingToList
 from app.growing import Grower, TooManyJobs
@@ -70,13 +71,16 @@ def create_app(settings: Settings | None = None, explorers: Mapping[str, Explore
         app.state.shelf = shelf = Shelf(settings, None if explorers is None else Library.of(explorers))
         app.state.grower = Grower()
         threading.Thread(target=_warm_up, args=(shelf, settings), name="warm-up", daemon=True).start()
-        watching = asyncio.create_task(shelf.watch())
+        app.state.naming = naming = None if app.state.store is None else Naming(app.state.store)
+        watching = [asyncio.create_task(each.watch()) for each in (shelf, naming) if each is not None]
         try:
             # Products here are small and many: threads of one would wait for those of another.
             with threadpool_limits(1, user_api="blas"):
                 yield
         finally:
-            watching.cancel()
+            for each in watching:
+                each.cancel()
+            await asyncio.wait(watching)
             app.state.grower.close()
             shelf.close()
             if app.state.store is not None:

@@ -165,7 +165,7 @@ def scorecard_view(collection: ServedCollection, sae: ServedSAE) -> ScorecardVie
 
 
 def _label_scores(sae: ServedSAE) -> Histogram | None:
-    scores = [label.trust.auc for label in sae.labels if label.trust.auc is not None]
+    scores = [label.trust.auc for label in sae.built.labels if label.trust.auc is not None]
     if not scores:
         return None
     counts, edges = np.histogram(scores, bins=SCORE_BINS, range=(0.0, 1.0))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
@@ -11,8 +12,10 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from app.authored.models import Audit
+from app.authored.store import Store
 
 MAX_READ = 1_000
+MAX_AT_ONCE = 256  # changes that are committed while one is not yet
 
 
 @dataclass(frozen=True)
@@ -28,19 +31,61 @@ class Record:
     before: Any  # None: it was not there
     after: Any  # None: it is gone
 
+    def printed(self) -> str:
+        """As a line of JSON."""
+        return json.dumps({**asdict(self), "at": self.at.isoformat()}, ensure_ascii=False, sort_keys=True)
+
+
+@dataclass(frozen=True)
+class Which:
+    """Which changes; an empty text is any."""
+
+    actor: str = ""
+    action: str = ""  # label, note, vote, list, lens, link, role, token, sign in, sign out, carry, import
+    thing: str = ""  # as the records name it: "feature NAME SAE 812", "token 3"
+    since: datetime | None = None
+
+
+EVERYTHING = Which()
+
 
 def read_audit(
-    session: Session, *, thing: str = "", actor: str = "", before: int | None = None, limit: int = 100
+    session: Session, which: Which = EVERYTHING, *, before: int | None = None, limit: int = 100
 ) -> list[Record]:
-    """Changes, latest first: of one thing, by one person, older than the record `before`."""
+    """Changes, latest first, older than the record `before`."""
     chosen = sa.select(Audit).order_by(Audit.id.desc()).limit(min(limit, MAX_READ))
-    if thing:
-        chosen = chosen.where(Audit.thing == thing.replace("\0", ""))
-    if actor:
-        chosen = chosen.where(Audit.actor == actor.replace("\0", ""))
+    for column in (Audit.thing, Audit.actor, Audit.action):
+        if text := getattr(which, column.key):
+            chosen = chosen.where(column == text.replace("\0", ""))
+    if which.since is not None:
+        chosen = chosen.where(Audit.at >= which.since)
     if before is not None:
         chosen = chosen.where(Audit.id < before)
     return [_record(row) for row in session.scalars(chosen)]
+
+
+def walk_audit(store: Store, which: Which = EVERYTHING) -> Iterator[Record]:
+    """The same to the end, in bounded memory: a small question for each thousand."""
+    before = None
+    while True:
+        with store.read(patient=True) as session:
+            records = read_audit(session, which, before=before, limit=MAX_READ)
+        yield from records
+        if len(records) < MAX_READ:
+            return
+        before = records[-1].id
+
+
+def find_mark(session: Session) -> str:
+    """Another text after every change; one small question.
+
+    A change gets its id before it is committed, so one with a smaller id may come later: the last ones are
+    counted, too.
+    """
+    last = sa.select(sa.func.max(Audit.id)).scalar_subquery()
+    recent = sa.select(sa.func.max(Audit.id), sa.func.count()).where(Audit.id > last - MAX_AT_ONCE)
+    newest, n = session.execute(recent).one()
+    return f"{newest or 0}.{n}"
 
 
 def _record(row: Audit) -> Record:

@@ -13,7 +13,7 @@ from datetime import datetime
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from app.authored.models import LabelRow, VoteRow
+from app.authored.models import LabelRow, SubjectRow, VoteRow
 from app.authored.store import Conflict, Json, Writing
 from app.authored.subjects import Subject, claim, find_ids
 from app.authored.texts import MAX_EXPLANATION, MAX_NAME, BadText, line, paragraphs
@@ -41,6 +41,12 @@ class LabelText:
             line("The automatic label", self.automatic, MAX_NAME, least=1) if self.verdict else "",
         )
 
+    def shown(self, automatic: str) -> str:
+        """The label to show where the automatic one is `automatic`: a verdict on another one says nothing."""
+        if self.text:
+            return self.text
+        return "" if self.verdict == "rejected" and self.automatic == automatic else automatic
+
 
 @dataclass(frozen=True)
 class HumanLabel:
@@ -51,13 +57,6 @@ class HumanLabel:
     author: str
     at: datetime
     origin: str = ""  # JSON of where it was carried from; "" where it was written
-
-    def shown(self, automatic: str) -> str:
-        """The label to show where the automatic one is `automatic`: a verdict on another one says nothing."""
-        if self.said.text:
-            return self.said.text
-        is_rejected = self.said.verdict == "rejected" and self.said.automatic == automatic
-        return "" if is_rejected else automatic
 
 
 @dataclass(frozen=True)
@@ -104,6 +103,27 @@ def find_labels(session: Session, subjects: Iterable[Subject]) -> dict[Subject, 
     ids = find_ids(session, subjects)
     found = _latest(session, list(ids.values()))
     return {subject: found[at] for subject, at in ids.items() if at in found}
+
+
+def find_said(session: Session) -> dict[tuple[str, str, str], dict[int, LabelText]]:
+    """What holds by collection, SAE and kind, wherever it may differ from the automatic label.
+
+    Explanations are left out: this is held in memory.
+    """
+    last = _last_revisions()
+    same = (LabelRow.subject == last.c.subject) & (LabelRow.revision == last.c.revision)
+    chosen = (
+        sa.select(SubjectRow.collection, SubjectRow.sae, SubjectRow.kind, SubjectRow.key)
+        .add_columns(LabelRow.text, LabelRow.verdict, LabelRow.automatic)
+        .join(LabelRow, LabelRow.subject == SubjectRow.id)
+        .join(last, same)
+        .where((LabelRow.text != "") | (LabelRow.verdict == "rejected"))
+    )
+    found: dict[tuple[str, str, str], dict[int, LabelText]] = {}
+    for collection, sae, kind, key, text, verdict, automatic in session.execute(chosen):
+        said = LabelText(text, verdict=verdict, automatic=automatic)
+        found.setdefault((collection, sae, kind), {})[int(key)] = said
+    return found
 
 
 def find_history(session: Session, subject: Subject) -> list[HumanLabel]:
@@ -181,14 +201,14 @@ def as_json(label: HumanLabel | None) -> Json | None:
 
 
 def _latest(session: Session, ids: Sequence[int]) -> dict[int, HumanLabel]:
-    last = (
-        sa.select(LabelRow.subject, sa.func.max(LabelRow.revision).label("revision"))
-        .where(LabelRow.subject.in_(ids))
-        .group_by(LabelRow.subject)
-        .subquery()
-    )
+    last = _last_revisions(LabelRow.subject.in_(ids))
     same = (LabelRow.subject == last.c.subject) & (LabelRow.revision == last.c.revision)
     return {row.subject: as_label(row) for row in session.scalars(sa.select(LabelRow).join(last, same))}
+
+
+def _last_revisions(*conditions: sa.ColumnElement[bool]) -> sa.Subquery:
+    latest = sa.select(LabelRow.subject, sa.func.max(LabelRow.revision).label("revision"))
+    return latest.where(*conditions).group_by(LabelRow.subject).subquery()
 
 
 def _named(subject: Subject) -> None:

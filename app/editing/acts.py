@@ -80,6 +80,7 @@ def _perform(act: Act, request: Request, form: Form) -> Response:
     try:
         with get_store(request).write(get_actor(request)) as writing:
             url = act.do(request, writing, form)
+        request.app.state.naming.renew()  # for those who have not signed in
     except kinds as error:
         view = _unstored(act, form, error)
         headers = {"Retry-After": SECONDS_UNTIL_RETRY} if view.status == 503 else {}  # noqa: PLR2004

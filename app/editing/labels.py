@@ -24,7 +24,7 @@ NOTHING = RevisionView(0, "", "", "", "", "", "")
 
 def shown_label(history: list[HumanLabel], automatic: str) -> str:
     """The label that holds; "" for one that was rejected."""
-    return history[0].shown(automatic) if history else automatic
+    return history[0].said.shown(automatic) if history else automatic
 
 
 def spoken(history: list[HumanLabel], automatic: str, votes: Tally) -> Spoken:

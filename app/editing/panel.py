@@ -11,6 +11,7 @@ from app.authored import subjects as authored_subjects
 from app.authored.engines import DatabaseError
 from app.authored.subjects import Subject
 from app.authored.texts import BadText
+from app.caching import NOT_KEPT
 from app.deps import ServedCollection, ServedSAE
 from app.editing import subjects
 from app.editing.labels import shown_label, spoken
@@ -50,6 +51,11 @@ def about_document(request: Request, collection: str, document: str) -> Authored
         return _about(request, authored_subjects.document(collection, document))
     except BadText:
         return None
+
+
+def not_kept(authored: Authored | None) -> dict[str, str] | None:
+    """The headers of a page that says nothing now of what was written, and may in a moment."""
+    return NOT_KEPT if authored is not None and authored.problem else None
 
 
 def _about(request: Request, subject: Subject, automatic: str = "") -> Authored:

@@ -8,11 +8,12 @@ from app import urls
 from app.authored import subjects
 from app.authored.carrying import direction_of
 from app.authored.subjects import Subject
+from app.called import automatic_text
 from app.deps import ServedCollection, ServedSAE, get_library
 from app.editing.forms import Form
 from app.query import integer
 from app.views.editing import SubjectView
-from sae_core.errors import NotFoundError, tidy
+from sae_core.errors import NotFoundError
 
 
 def feature(collection: ServedCollection, sae: ServedSAE, latent: int) -> Subject:
@@ -28,8 +29,7 @@ def family(collection: ServedCollection, sae: ServedSAE, root: int) -> Subject:
 def automatic_label(sae: ServedSAE, subject: Subject) -> str:
     """The label that a build gave to a feature or family, as a verdict keeps it; "" for none."""
     latent = subject.latent
-    label = sae.labels[latent] if subject.kind == "feature" else sae.forest.labels[latent]
-    return "" if label.source == "none" else tidy(label.text)
+    return automatic_text(sae.labels[latent] if subject.kind == "feature" else sae.forest.labels[latent])
 
 
 def subject_of(request: Request, form: Form) -> Subject:

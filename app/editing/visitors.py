@@ -55,6 +55,8 @@ class Visitors:
             return
         has_cookie = bool(request.cookies.get(cookie_name(request)))
         actor = await run_in_threadpool(_find_actor, request) if has_cookie else None
+        if actor is not None:  # they see what they have just stored, whichever process took it
+            await run_in_threadpool(request.app.state.naming.renew)
         scope[ACTOR], scope[VISITOR] = actor, _visitor(request, actor)
         if has_cookie:  # an answer for everybody that is kept is none for them
             scope["headers"] = [pair for pair in scope["headers"] if pair[0] != b"if-none-match"]

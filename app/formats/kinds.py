@@ -13,13 +13,14 @@ from app.views.search import SeparationRow
 _LATENT = integer("latent", "number of the feature in its SAE")
 _LABEL = text("label", "its label; a placeholder where it has none")
 _PAGE = text("page", "path of its page here")
+_AUTOMATIC = text("label_automatic", "that of the build, where people call it something else or reject it")
 _ON = integer("n_documents", "documents on which it fires")
 _DENSITY = number("density", "the same as a share of all documents, 0 to 1")
 
 
 def _trust_columns() -> tuple[Column, ...]:
     return (
-        text("label_trust", "strong, fair, weak, chance, unscored or none"),
+        text("label_trust", "strong, fair, weak, chance, unscored or none; by people: people, rejected"),
         number("label_auc", "area under the curve of the label as a predictor, on documents held out for it"),
         number("label_auc_low", "lower end of its 95 % interval"),
         number("label_auc_high", "upper end"),
@@ -128,7 +129,7 @@ FEATURES = Kind(
     (
         _LATENT,
         _LABEL,
-        text("label_source", "phrases, llm:MODEL or none"),
+        text("label_source", "phrases, llm:MODEL, people or none"),
         *_trust_columns(),
         _ON,
         _DENSITY,
@@ -139,6 +140,7 @@ FEATURES = Kind(
         text("family", "label of the smallest family that has it"),
         text("family_page", "path of that family's page"),
         _PAGE,
+        _AUTOMATIC,
     ),
     cap=MAX_ROWS,
 )
@@ -148,7 +150,7 @@ def feature_row(row: FeatureRow) -> Row:
     label = row.label
     numbers = (row.n_documents, row.density, row.max, row.mean, row.quality, row.is_dead)
     named = (row.latent, label.text, label.source, *_trust(label.trust))
-    return (*named, *numbers, row.family_label or "", row.family_url or "", row.url)
+    return (*named, *numbers, row.family_label or "", row.family_url or "", row.url, label.trust.automatic)
 
 
 NEIGHBOURS = Kind(
@@ -164,13 +166,14 @@ NEIGHBOURS = Kind(
         integer("observed", "documents on which both fire"),
         number("expected", "documents on which both would, if they were independent"),
         _PAGE,
+        _AUTOMATIC,
     ),
 )
 
 
 def neighbour_row(relation: str, row: NeighbourRow) -> Row:
     numbers = (row.cosine, row.lift, row.observed, row.expected)
-    return (relation, row.latent, row.label, *_trust(row.trust), *numbers, row.url)
+    return (relation, row.latent, row.label, *_trust(row.trust), *numbers, row.url, row.trust.automatic)
 
 
 FINGERPRINT = Kind(
@@ -183,12 +186,21 @@ FINGERPRINT = Kind(
         number("activation", "on the document"),
         number("share", "of the feature's largest activation, 0 to 1"),
         _PAGE,
+        _AUTOMATIC,
     ),
 )
 
 
 def fingerprint_row(chip: FeatureChip) -> Row:
-    return (chip.latent, chip.label, *_trust(chip.trust), chip.activation, chip.share, chip.url)
+    return (
+        chip.latent,
+        chip.label,
+        *_trust(chip.trust),
+        chip.activation,
+        chip.share,
+        chip.url,
+        chip.trust.automatic,
+    )
 
 
 # --- families -------------------------------------------------------------------------------------
@@ -210,6 +222,7 @@ FAMILIES = Kind(
         number("block_ratio", "activity together inside the family, over that with features outside"),
         texts("children", "some of its features, as number and label"),
         _PAGE,
+        _AUTOMATIC,
     ),
     cap=MAX_ROWS // FAMILIES_A_PAGE * FAMILIES_A_PAGE,
 )
@@ -217,7 +230,15 @@ FAMILIES = Kind(
 
 def family_row(card: FamilyCard) -> Row:
     named = (card.id, card.label, card.is_own, *_trust(card.trust), card.size, card.n_documents)
-    return (*named, card.density, card.hub_ratio, card.block_ratio, _names(card.children), card.url)
+    return (
+        *named,
+        card.density,
+        card.hub_ratio,
+        card.block_ratio,
+        _names(card.children),
+        card.url,
+        card.trust.automatic,
+    )
 
 
 MEMBERS = Kind(
@@ -233,6 +254,7 @@ MEMBERS = Kind(
         _DENSITY,
         number("conditional", "share of its documents on which the parent fires too"),
         _PAGE,
+        _AUTOMATIC,
     ),
 )
 
@@ -246,7 +268,7 @@ def member_rows(rows: Iterable[TreeRow]) -> list[Row]:
         chip, parent = row.feature, path[-1] if path else None
         path.append(chip.latent)
         named = (chip.latent, parent, row.depth, chip.label, *_trust(chip.trust))
-        made.append((*named, row.n_documents, row.density, row.conditional, chip.url))
+        made.append((*named, row.n_documents, row.density, row.conditional, chip.url, chip.trust.automatic))
     return made
 
 
@@ -271,6 +293,7 @@ SEPARATING = Kind(
         number("q", "after Benjamini and Hochberg"),
         boolean("passes", "q is at most 0.05"),
         _PAGE,
+        _AUTOMATIC,
     ),
 )
 
@@ -279,7 +302,16 @@ def separating_row(side: str, row: SeparationRow) -> Row:
     chip = row.feature
     shares = (row.n_a, row.share_a, row.n_b, row.share_b)
     tested = (row.log_odds, row.low, row.high, row.p, row.q, row.passes)
-    return (side, chip.latent, chip.label, *_trust(chip.trust), *shares, *tested, chip.url)
+    return (
+        side,
+        chip.latent,
+        chip.label,
+        *_trust(chip.trust),
+        *shares,
+        *tested,
+        chip.url,
+        chip.trust.automatic,
+    )
 
 
 # --- documents ------------------------------------------------------------------------------------

@@ -300,7 +300,7 @@ def found(asked: Search) -> list[FoundFeature]:
     query, sae = asked.query, asked.sae
     if not query.find:
         return []
-    by_words = asked.collection.catalog.find_features(sae.name, query.find, N_FOUND)
+    by_words = asked.collection.catalog.find_features(sae.name, query.find, N_FOUND, sae.said)
     meant, _ = _meant(asked)
     near = dict(meant)
     rest = [latent for latent, _ in meant if latent not in by_words]

@@ -103,7 +103,8 @@ def _picture(
     request: Request, collection: ServedCollection, digest: Callable[[], Digest], address: str = ""
 ) -> Response:
     pictures: Pictures = request.app.state.pictures
-    key = (collection.name, collection.explorer.generation, address or request.url.path)
+    written = get_library(request).written
+    key = (collection.name, collection.explorer.generation, written, address or request.url.path)
     return Response(pictures.get(key, digest), headers=PICTURE_HEADERS, media_type="image/png")
 
 

@@ -15,12 +15,13 @@ class Breadcrumb:
 class Trust:
     """How far a label can be trusted, for the badge beside it."""
 
-    level: str  # "strong", "fair", "weak", "chance", "unscored", "none"
+    level: str  # "strong", "fair", "weak", "chance", "unscored", "none"; or by people: "people", "rejected"
     word: str  # the same for people
     auc: float | None  # of the predictor on held-out documents; None where not measured
     low: float | None  # its 95 % interval
     high: float | None
     n: int  # documents on which it was measured
+    automatic: str = ""  # the label of the build, where people call it something else or reject it
 
 
 @dataclass(frozen=True)
@@ -28,9 +29,10 @@ class LabelView:
     """A feature's or a family's label. `text` is never empty: unlabelled ones say so."""
 
     text: str
-    source: str  # "phrases", "llm:MODEL" or "none"
+    source: str  # "phrases", "llm:MODEL", "people" or "none"
     trust: Trust
     phrases: list[str]  # what an unlabelled one has to say for itself; of a labelled one none
+    automatic: LabelView | None = None  # that of the build, where people call it something else or reject it
 
 
 @dataclass(frozen=True)

@@ -104,7 +104,7 @@ def test_a_verdict_is_on_the_text_that_was_seen(
     ann, automatic = editing.signed_in("ann"), planted.set.labels[latent].text
     send(ann, "label", about, label("", verdict="rejected", automatic=automatic))
     shown = editing.client().get(address)
-    assert "no label" in re.search(r"<h1>.*</h1>", shown.text)[0]  # type: ignore[index]
+    assert "unlabelled" in re.search(r"<h1>.*</h1>", shown.text)[0]  # type: ignore[index]
     assert "rejected by people" in words(shown)
     send(ann, "label", about, label("", 1, verdict="rejected", automatic="what it was before"))
     assert automatic in re.search(r"<h1>.*</h1>", editing.client().get(address).text)[0]  # type: ignore[index]

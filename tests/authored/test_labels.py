@@ -109,7 +109,7 @@ def test_many_labels_are_read_at_once(store: Store) -> None:
 def test_what_is_shown(said: LabelText, automatic: str, shown: str, store: Store) -> None:
     with store.write(ANN) as writing:
         stored = labels.set_label(writing, DUST, said, 0)
-    assert stored.shown(automatic) == shown
+    assert stored.said.shown(automatic) == shown
 
 
 def test_what_no_label_can_be_is_refused(store: Store) -> None:
