@@ -21,21 +21,29 @@ _NOBODY = {
     "latent": "812",
     "family": "37",
     "document": "2408.00657",
+    "slug": "kx7m2pqrst",
 }
 _NOBODY |= {"words": "dark matter"}
 
 
 def openapi_document(request: Request) -> Response:
-    return JSONResponse(openapi.document(_examples(request), origin(request)))
+    examples, with_people = _examples(request), _with_people(request)
+    return JSONResponse(openapi.document(examples, origin(request), with_people=with_people))
 
 
 def docs(request: Request) -> Response:
-    return page(request, "docs", docs_view(_examples(request), origin(request)))
+    view = docs_view(_examples(request), origin(request), with_people=_with_people(request))
+    return page(request, "docs", view)
 
 
-def docs_view(examples: dict[str, str], at: str) -> ApiView:
+def _with_people(request: Request) -> bool:
+    is_on: bool = request.app.state.settings.editing
+    return is_on
+
+
+def docs_view(examples: dict[str, str], at: str, *, with_people: bool = False) -> ApiView:
     groups: dict[str, list[AddressView]] = {}
-    for each in described():
+    for each in described(with_people=with_people):
         groups.setdefault(each.about.group, []).append(_address(each, examples))
     searched = next(
         address for addresses in groups.values() for address in addresses if address.name == "search"

@@ -77,9 +77,10 @@ class Described:
 
 
 PAGES: list[Described] = []  # filled by `app.deps.add_page`, in the order in which routes are imported
-GROUPS = ("Collections", "Search", "Features", "Families", "Documents")
+GROUPS = ("Collections", "Search", "Features", "Families", "Documents", "People")
 
 
-def described() -> list[Described]:
-    """The pages of the interface in the order in which they are read about."""
-    return sorted(PAGES, key=lambda page: (GROUPS.index(page.about.group), len(page.path)))
+def described(*, with_people: bool = False) -> list[Described]:
+    """The pages of the interface in the order in which they are read about; `with_people`: also theirs."""
+    shown = [page for page in PAGES if with_people or page.about.group != "People"]
+    return sorted(shown, key=lambda page: (GROUPS.index(page.about.group), len(page.path)))

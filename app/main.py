@@ -32,7 +32,7 @@ from app import (
     urls,
 )
 from app.authored.engines import DatabaseError
-from app.authored.store import Store
+from app.authored.store import NotThere, Store
 from app.catalog import CatalogTimeout
 from app.deps import Library, PageNotFound, get_library, link
 from app.editing import routers as editing
@@ -185,7 +185,7 @@ def _status(error: SaefariError) -> tuple[int, str]:
 
 _STATES: tuple[tuple[type[SaefariError] | UnionType, int, str], ...] = (
     (BadParameter | BadLens | NothingToList, 400, "This address has a mistake"),
-    (NotFoundError, 404, "Not found"),
+    (NotFoundError | NotThere, 404, "Not found"),
     (NotAcceptable, 406, "Not in this format"),
     (EmbedderNotReady, 503, "The encoder is not ready"),
     (TooManyJobs | sharing.TooManyPictures, 503, "The server is busy"),

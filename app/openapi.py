@@ -34,6 +34,7 @@ PATH_WORDS = {
     "sae": "Name of an SAE. It ends with the fingerprint of its weights: others have another address.",
     "latent": "Number of a feature in its SAE.",
     "family": "Number of the feature at the family's root.",
+    "slug": "Letters and digits that stand for something that somebody stored.",
     "document": "Id of a document; slashes stay as they are. One that has a percent sign or a dot segment, "
     "or that ends like a format, goes to the address that takes it as a parameter.",
 }
@@ -116,19 +117,20 @@ def plain(path: str) -> str:
     return _PATH_PARAMETER.sub(r"{\1}", path)
 
 
-def document(examples: dict[str, str], origin: str) -> dict[str, Any]:
+def document(examples: dict[str, str], origin: str, *, with_people: bool = False) -> dict[str, Any]:
     """The whole document; `examples` are values for {names} of paths, of a collection that is served."""
     paths: dict[str, Any] = {}
-    for page in described():
+    pages = described(with_people=with_people)
+    for page in pages:
         for path, operation in _operations(page, examples):
             paths[path] = {"get": operation}
     return {
         "openapi": "3.1.0",
         "info": {"title": "Saefari", "version": VERSION, "description": _ABOUT, "license": _LICENCE},
         "servers": [{"url": origin or "/"}],
-        "tags": [{"name": name} for name in GROUPS],
+        "tags": [{"name": name} for name in GROUPS if name in {page.about.group for page in pages}],
         "paths": paths,
-        "components": {"schemas": _schemas()},
+        "components": {"schemas": _schemas(with_people=with_people)},
     }
 
 
@@ -235,10 +237,11 @@ def _reference(view: type) -> Schema:
     return {"$ref": _SCHEMA_PATH.format(model=view.__name__)}
 
 
-@lru_cache(maxsize=1)
-def _schemas() -> dict[str, Schema]:
+@lru_cache(maxsize=2)
+def _schemas(*, with_people: bool) -> dict[str, Schema]:
     """The types of all views, with what their source says beside each field."""
-    views = list(dict.fromkeys([*(page.about.view for page in described()), ErrorView, GrowingView]))
+    pages = described(with_people=with_people)
+    views = list(dict.fromkeys([*(page.about.view for page in pages), ErrorView, GrowingView]))
     asked: list[tuple[str, JsonSchemaMode, TypeAdapter[Any]]] = [
         (view.__name__, "serialization", TypeAdapter(view)) for view in views
     ]

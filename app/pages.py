@@ -31,7 +31,7 @@ from app.views.search import Notch
 NAMES = (
     "home", "overview", "search", "features", "feature", "embed",
     "families", "family", "growing", "document", "scorecard", "compare", "separate", "docs", "error",
-    "about", "sign_in", "unstored",
+    "about", "sign_in", "unstored", "link", "links",
 )  # fmt: skip
 ERROR_BLOCK = "error"  # what a fragment request gets instead of its block when it fails
 

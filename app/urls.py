@@ -110,6 +110,20 @@ def edit(what: str) -> str:
     return f"/edit/{what}"
 
 
+def short(slug: str) -> str:
+    """A short link."""
+    return f"/s/{slug}"
+
+
+def links(collection: str) -> str:
+    return f"/{_segment(collection)}/links"
+
+
+def link(collection: str, slug: str) -> str:
+    """What is known of a short link."""
+    return f"/{_segment(collection)}/links/{slug}"
+
+
 def sign_out() -> str:
     return "/sign-out"
 

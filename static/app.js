@@ -62,6 +62,23 @@
     }
   }
 
+  async function copyFrom(button) {
+    const text = find(`#${button.dataset.copyFrom}`);
+    try {
+      await navigator.clipboard.writeText(text.value);
+      announce("Copied");
+      flash(button, "Copied");
+    } catch {
+      text.select(); // only secure addresses may write to the clipboard
+    }
+  }
+
+  // A form that stores the view as it stands: the address follows what was moved since the page was made.
+  document.addEventListener("formdata", (event) => {
+    const field = find("[data-here]", event.target);
+    if (field) event.formData.set(field.name, location.pathname + location.search);
+  });
+
   function flash(button, text) {
     button.dataset.text ??= button.textContent;
     button.textContent = text;
@@ -105,6 +122,8 @@
   document.addEventListener("click", (event) => {
     if (event.target.closest("[data-copy-link]")) copyLink();
     if (event.target.closest("[data-open-keys]")) keys["?"]();
+    const copy = event.target.closest("[data-copy-from]");
+    if (copy) copyFrom(copy);
   });
 
   for (const element of findAll("[data-needs-script]")) element.hidden = false;

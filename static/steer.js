@@ -311,18 +311,6 @@
     go(onto(link));
   });
 
-  document.addEventListener("click", async (event) => {
-    const button = event.target.closest("[data-copy-from]");
-    if (!button) return;
-    const text = find(`#${button.dataset.copyFrom}`);
-    try {
-      await navigator.clipboard.writeText(text.value);
-      announce("Lens copied");
-    } catch {
-      text.select(); // only secure addresses may write to the clipboard
-    }
-  });
-
   // --- 6 undo and redo ----------------------------------------------------------------------
   // The addresses of this tab's search, in two stacks. What one hand does in one go is one step.
 

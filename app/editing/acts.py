@@ -29,6 +29,11 @@ from app.views.editing import FieldView, UnstoredView
 from sae_core.errors import BusyError, NotFoundError, SaefariError
 
 LINE, TEXT, CHOICE = "line", "text", "choice"
+VISIBILITIES = (
+    ("public", "public: in lists, for everybody"),
+    ("unlisted", "unlisted: for whoever has its address"),
+    ("private", "private: for me and admins"),
+)
 REASONS: tuple[tuple[type[SaefariError], int, str], ...] = (
     (Conflict, 409, "Somebody else was quicker"),
     (NotSignedIn, 403, "Sign in to store this"),
@@ -58,7 +63,7 @@ class Act:
     """A form that stores something; fields that are not named are passed on as they are.
 
     `do` stores it and says which page shows it; `theirs` makes fields of what a `Conflict` found there, with
-    the revision to be stored over.
+    the revision to be stored over; `back` is the page to go on with where nothing is stored.
     """
 
     path: str
@@ -66,6 +71,7 @@ class Act:
     fields: tuple[Field, ...]
     do: Callable[[Request, Writing, Form], str]
     theirs: Callable[[Any], Mapping[str, str]] = lambda _: {}
+    back: Callable[[Form], str] = page_of
 
 
 def add_act(router: APIRouter, act: Act) -> None:
@@ -108,6 +114,6 @@ def _unstored(act: Act, form: Form, error: SaefariError) -> UnstoredView:
             for each in act.fields
         ],
         button=act.button,
-        back_url=page_of(form),
+        back_url=act.back(form),
         needs_sign_in=isinstance(error, NotSignedIn),
     )

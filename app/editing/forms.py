@@ -7,7 +7,9 @@ from urllib.parse import parse_qsl
 
 from fastapi import Request
 
-from app.authored.texts import MAX_NUMBER
+from app import urls
+from app.authored.links import checked_target
+from app.authored.texts import MAX_NUMBER, BadText
 from sae_core.errors import SaefariError
 
 MEDIA = "application/x-www-form-urlencoded"
@@ -35,6 +37,13 @@ class Form(dict[str, str]):
         if not (text.isascii() and text.isdecimal() and len(text) < len(str(MAX_NUMBER))):
             raise BadForm(400, f'The field {name} has "{text[:40]}", which is no number.')
         return int(text)
+
+    def page(self, name: str) -> str:
+        """A page of ours to come back to; the beginning where the field has none."""
+        try:
+            return checked_target(self[name])
+        except BadText:
+            return urls.home()
 
     def but(self, changes: Mapping[str, str]) -> Form:
         """The same with these fields changed."""

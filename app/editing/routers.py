@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from app.editing import labels, notes, signing
+from app.editing import labels, links, notes, signing
 
-ROUTERS = (signing.router, labels.router, notes.router)
+ROUTERS = (signing.router, labels.router, notes.router, links.router)

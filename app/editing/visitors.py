@@ -17,7 +17,7 @@ from app import urls
 from app.authored import access
 from app.authored.engines import DatabaseError
 from app.authored.store import Actor, NotAllowed, Role, Store
-from app.deps import origin
+from app.deps import get_library, origin
 from app.middleware import error_response
 from app.views.common import ErrorView
 from app.views.editing import VISITOR, Visitor
@@ -112,13 +112,28 @@ def _visitor(request: Request, actor: Actor | None) -> Visitor:
     if actor is None:
         return Visitor("", Role.READER.word, may_write=False, has_session=False, here=_here(request))
     may_write = actor.role >= Role.EDITOR
-    return Visitor(actor.name, actor.role.word, may_write, has_session=True, here=_here(request))
+    linkable = _linkable(request) if may_write else ""
+    return Visitor(
+        actor.name, actor.role.word, may_write, has_session=True, here=_here(request), linkable=linkable
+    )
+
+
+def _linkable(request: Request) -> str:
+    """The whole address of a page of a collection; "" for any other."""
+    name = request.scope["path"].split("/")[1]
+    is_page = request.method in SAFE and name in get_library(request).collections
+    return _asked(request)[1] if is_page else ""
+
+
+def _asked(request: Request) -> tuple[str, str]:
+    """The path that is asked for, and the whole address."""
+    path = quote(request.scope["path"], safe="/:@!$&'()*+,;=~")
+    return path, f"{path}?{request.scope['query_string'].decode('latin-1')}".removesuffix("?")
 
 
 def _here(request: Request) -> str:
     """The address of a page, as it was asked for; without its parameters where these are long."""
-    path = quote(request.scope["path"], safe="/:@!$&'()*+,;=~")
-    whole = f"{path}?{request.scope['query_string'].decode('latin-1')}".removesuffix("?")
+    path, whole = _asked(request)
     is_page = request.method in SAFE and path not in (urls.sign_in(), urls.sign_out())
     return next((each for each in (whole, path) if is_page and len(each) <= MAX_BACK), urls.home())
 

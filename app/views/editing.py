@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from app.views.common import Option
+
 VISITOR = "saefari.visitor"  # in the scope of a request, where people may write: the `Visitor`
 
 
@@ -16,6 +18,7 @@ class Visitor:
     may_write: bool
     has_session: bool  # that can be ended here; somebody whom a proxy names has none
     here: str  # the address, to come back to
+    linkable: str = ""  # the whole address, for those who may make a short link to it; "": it is none
 
 
 @dataclass(frozen=True)
@@ -108,3 +111,38 @@ class UnstoredView:
     button: str
     back_url: str
     needs_sign_in: bool
+
+
+@dataclass(frozen=True)
+class LinkView:
+    """A short link, and what has become of what it leads to."""
+
+    slug: str
+    title: str
+    address: str  # the short one, with the name of the server
+    target: str  # path and query of this server
+    collection: str
+    sae: str  # whose page it leads to; "": of no SAE
+    generation: str  # that was served when it was made
+    served: str | None  # the generation that is served now; None: the collection is not there
+    state: str  # "same", "changed" (another generation), "no SAE", "no collection"
+    instead: list[Option]  # where to go if what it leads to is gone
+    author: str
+    visibility: str  # "public", "unlisted", "private"
+    made: str  # ISO 8601
+    may_remove: bool
+    url: str
+    json_url: str
+    about_url: str
+    list_url: str | None  # all links into the collection
+
+
+@dataclass(frozen=True)
+class LinksView:
+    """The links into a collection that somebody sees in lists."""
+
+    collection: str
+    links: list[LinkView]  # the latest first
+    has_more: bool
+    url: str
+    json_url: str

@@ -255,7 +255,7 @@ def test_moves_are_named_stacked_turned_round_unfolded_and_passed_on(
     lens = page.locator(".lens").last
     lens.get_by_text("1 move").click()
     lens.get_by_role("button", name="Copy as JSON").click()
-    expect(page.get_by_role("status")).to_have_text("Lens copied")
+    expect(page.get_by_role("status")).to_have_text("Copied")
     copied = page.evaluate("navigator.clipboard.readText()")
     assert json.loads(copied)["moves"][0]["feature"] == first
     page.get_by_role("link", name="Remove the lens less of it").click()
