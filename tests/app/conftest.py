@@ -9,8 +9,8 @@ import pytest
 import torch
 from fastapi.testclient import TestClient
 
-from app.authored.store import Store
-from tests.app.editors import Editing
+from tests.app.attacks import account
+from tests.app.editors import Editing, editing_on
 from tests.app.served import Planted, serve
 from tests.planted import load_planted, planted_collection
 
@@ -38,3 +38,9 @@ def client(planted: Planted) -> Iterator[TestClient]:
     """A browser without JavaScript that does not follow redirects."""
     with TestClient(serve(planted), follow_redirects=False) as client:
         yield client
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """How many requests attacked, and what they were answered with (of this process)."""
+    for line in account():
+        terminalreporter.write_line(line)
