@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from fastapi import Request
 from fastapi.responses import PlainTextResponse, Response
 from starlette.datastructures import MutableHeaders
+from starlette.requests import ClientDisconnect
 
 from app import urls
 from app.observing import REQUEST_ID
@@ -100,6 +101,8 @@ class LastResort:
 
         try:
             await self.app(scope, receive, send_and_note)
+        except ClientDisconnect:  # while it sent a form: there is nobody to answer
+            return
         except Exception:
             number = scope[REQUEST_ID]
             log.exception("Request %s failed: %s %r", number, scope["method"], scope["path"])

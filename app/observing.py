@@ -47,6 +47,9 @@ SEARCHES = prometheus.Gauge(
 LIMITED = prometheus.Counter(
     "saefari_limited", "Requests beyond what one client may ask in a minute.", ("what",)
 )
+CUT = prometheus.Counter(
+    "saefari_requests_cut", "Requests that were refused before they had come whole.", ("status",)
+)
 REFUSED = prometheus.Counter("saefari_searches_refused", "Searches turned away because the queue was full.")
 STAGES = prometheus.Histogram(
     "saefari_search_stage_seconds", "Seconds of a stage of a search.", ("stage",), buckets=_STEPS

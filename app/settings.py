@@ -75,6 +75,33 @@ class Settings(BaseSettings):
     max_header_bytes: int = Field(
         default=32 * 1024, ge=1_024, description="The most bytes of headers that a request may have."
     )
+    max_body_bytes: int = Field(
+        default=1024 * 1024, ge=1_024, description="The most bytes that a form may have as it is sent."
+    )
+    header_seconds: float = Field(
+        default=10.0, gt=0, le=3_600, description="How long a request's address and headers may take to come."
+    )
+    body_seconds: float = Field(
+        default=30.0, gt=0, le=3_600, description="How long what follows the headers may take to come."
+    )
+    idle_seconds: int = Field(
+        default=5, ge=1, le=3_600, description="How long a connection is kept for the next request."
+    )
+    reader_seconds: float = Field(
+        default=30.0, gt=0, le=3_600, description="How long a client may take nothing of its answer."
+    )
+    stop_seconds: float = Field(
+        default=10.0, gt=0, le=3_600, description="How long requests in flight may take when the server stops."
+    )
+    max_connections: int = Field(
+        default=4_096, ge=1, le=1_000_000, description="How many connections a process may have."
+    )
+    max_client_connections: int = Field(
+        default=256,
+        ge=1,
+        le=1_000_000,
+        description="How many of them one client may have; proxies of SAEFARI_TRUSTED_PROXIES any number.",
+    )
     arxiv_oai: str = Field(
         default="https://oaipmh.arxiv.org/oai",
         description="The address of arXiv's OAI-PMH interface, or of a mirror of it.",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from functools import partial
+from math import ceil
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated
@@ -21,6 +22,7 @@ from sae_core.errors import ArtifactError, NotFoundError, SaefariError
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
+SECONDS_BEYOND = 5  # the time of those who may finish, until what is still there is cancelled
 SECONDS_WITHOUT_A_SIGN = 30  # of a worker, before it is replaced
 DEMO = "demo"
 DEMO_TITLE = "Python documentation"
@@ -136,6 +138,10 @@ def serve_home(settings: Settings) -> None:
     config = uvicorn.Config(
         partial(_application, settings),
         factory=True,
+        http="app.connections:Bounded",  # by name, as the parent of workers needs none of what it brings
+        ws="none",
+        timeout_keep_alive=settings.idle_seconds,
+        timeout_graceful_shutdown=ceil(settings.stop_seconds) + SECONDS_BEYOND,
         workers=settings.workers,
         timeout_worker_healthcheck=SECONDS_WITHOUT_A_SIGN,
         log_config=None,

@@ -84,7 +84,16 @@ class Listening:
 
     def __init__(self, planted: Planted, **settings: Any) -> None:
         app = serve(planted, **settings)
-        config = uvicorn.Config(app, port=0, log_level="error", lifespan="on", proxy_headers=False)
+        config = uvicorn.Config(
+            app,
+            port=0,
+            http="app.connections:Bounded",
+            ws="none",
+            timeout_keep_alive=app.state.settings.idle_seconds,
+            log_config=None,
+            lifespan="on",
+            proxy_headers=False,
+        )
         self.server = uvicorn.Server(config)
         self.thread = threading.Thread(target=self.server.run)
 
