@@ -9,8 +9,9 @@ import pytest
 import torch
 from fastapi.testclient import TestClient
 
+from app.authored.store import Store
 from tests.app.attacks import account
-from tests.app.editors import Editing, editing_on
+from tests.app.editors import Editing
 from tests.app.served import Planted, serve
 from tests.planted import load_planted, planted_collection
 
