@@ -38,7 +38,7 @@ from app.deps import Library, PageNotFound, get_library, link
 from app.editing import routers as editing
 from app.editing.forms import BadForm
 from app.editing.naming import Naming
-from app.editing.visitors import Visitors
+from app.editing.visitors import NamedByProxy, Visitors
 from app.formats import NotAcceptable, NothingToList
 from app.growing import Grower, TooManyJobs
 from app.middleware import LastResort, Limits, SecurityHeaders, error_response
@@ -92,7 +92,8 @@ def create_app(settings: Settings | None = None, explorers: Mapping[str, Explore
         SearchSlots, slots=settings.search_slots, queue=settings.search_queue, is_search=search.is_search
     )
     if settings.editing:
-        app.add_middleware(Visitors)  # inside what refuses other hosts, as it believes the host
+        # Inside what refuses other hosts, as it believes the host.
+        app.add_middleware(Visitors, user_header=settings.user_header)
     app.add_middleware(
         Rates, searches=settings.search_rate, writes=settings.write_rate, is_search=search.is_search
     )
@@ -102,6 +103,8 @@ def create_app(settings: Settings | None = None, explorers: Mapping[str, Explore
     app.add_middleware(Observed, settings=settings)
     if settings.trusted_proxies:  # added last, so around all others: the visitor is who asked the proxy
         app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=list(settings.trusted_proxies))
+    if settings.editing and settings.user_header:
+        app.add_middleware(NamedByProxy, header=settings.user_header, proxies=settings.trusted_proxies)
     app.add_exception_handler(SaefariError, _show_saefari_error)
     app.add_exception_handler(HTTPException, _show_http_error)
     app.mount("/static", Files(directory=asset_folder("static"), check_dir=False), name="static")

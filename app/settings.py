@@ -9,7 +9,7 @@ from ipaddress import ip_network
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 if TYPE_CHECKING:
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 _HOST = r"(?:[a-z0-9_-]+(?:\.[a-z0-9_-]+)*\.?|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?"
 _ORIGIN = re.compile(rf"https?://{_HOST}", re.IGNORECASE)
 _ORIGINS = re.compile(rf"https?://(?:\*\.)?{_HOST}(?::\*)?", re.IGNORECASE)
+# Of its own: what browsers themselves send, and what says who asks, cannot also be a name.
+_USER_HEADER = re.compile(r"(?!x-forwarded-(?:for|proto|host)$)(?:x|remote)-[a-z0-9-]{1,60}", re.IGNORECASE)
 
 
 class Settings(BaseSettings):
@@ -91,7 +93,7 @@ class Settings(BaseSettings):
         default=30.0, gt=0, le=3_600, description="How long a client may take nothing of its answer."
     )
     stop_seconds: float = Field(
-        default=10.0, gt=0, le=3_600, description="How long requests in flight may take when the server stops."
+        default=10.0, gt=0, le=3_600, description="How long requests in flight may take to end when it stops."
     )
     max_connections: int = Field(
         default=4_096, ge=1, le=1_000_000, description="How many connections a process may have."
@@ -157,6 +159,11 @@ class Settings(BaseSettings):
         description="The addresses of proxies that may say who asks (X-Forwarded-For) and how "
         "(X-Forwarded-Proto), separated by commas: 127.0.0.1, or a network as 10.0.0.0/8.",
     )
+    user_header: str = Field(
+        default="",
+        description="The header in which proxies of SAEFARI_TRUSTED_PROXIES say which user asks, as "
+        "X-Forwarded-User; they must replace what visitors send in it.",
+    )
     metrics_host: str = Field(default="127.0.0.1", description="The address that numbers are shown on.")
     metrics_port: int = Field(
         default=0, ge=0, le=65_535, description="The port on which Prometheus finds numbers; 0: none."
@@ -192,6 +199,15 @@ class Settings(BaseSettings):
             except ValueError as error:
                 sentence = f"{each} is no address of a proxy: write it as 127.0.0.1, or as 10.0.0.0/8"
                 raise ValueError(sentence) from error
+        return value
+
+    @field_validator("user_header")
+    @classmethod
+    def _is_header_of_a_proxy(cls, value: str, info: ValidationInfo) -> str:
+        if value and not _USER_HEADER.fullmatch(value):
+            raise ValueError("it must be the name of a header of its own, as X-Forwarded-User or Remote-User")
+        if value and not info.data.get("trusted_proxies"):
+            raise ValueError("nobody would be believed: SAEFARI_TRUSTED_PROXIES must say whose word counts")
         return value
 
     @field_validator("allowed_hosts", "embed_on", "trusted_proxies", mode="before")

@@ -36,40 +36,41 @@ class Record:
         return json.dumps({**asdict(self), "at": self.at.isoformat()}, ensure_ascii=False, sort_keys=True)
 
 
-@dataclass(frozen=True)
-class Which:
-    """Which changes; an empty text is any."""
-
-    actor: str = ""
-    action: str = ""  # label, note, vote, list, lens, link, role, token, sign in, sign out, carry, import
-    thing: str = ""  # as the records name it: "feature NAME SAE 812", "token 3"
-    since: datetime | None = None
-
-
-EVERYTHING = Which()
-
-
 def read_audit(
-    session: Session, which: Which = EVERYTHING, *, before: int | None = None, limit: int = 100
+    session: Session,
+    *,
+    thing: str = "",
+    actor: str = "",
+    action: str = "",
+    since: datetime | None = None,
+    before: int | None = None,
+    limit: int = 100,
 ) -> list[Record]:
-    """Changes, latest first, older than the record `before`."""
+    """Changes, latest first: of one thing, by one person, of one kind, since a moment.
+
+    `thing` is as the records have it ("feature NAME SAE 812", "token 3"); `before` is the id of a record.
+    """
     chosen = sa.select(Audit).order_by(Audit.id.desc()).limit(min(limit, MAX_READ))
-    for column in (Audit.thing, Audit.actor, Audit.action):
-        if text := getattr(which, column.key):
+    for column, text in ((Audit.thing, thing), (Audit.actor, actor), (Audit.action, action)):
+        if text:
             chosen = chosen.where(column == text.replace("\0", ""))
-    if which.since is not None:
-        chosen = chosen.where(Audit.at >= which.since)
+    if since is not None:
+        chosen = chosen.where(Audit.at >= since)
     if before is not None:
         chosen = chosen.where(Audit.id < before)
     return [_record(row) for row in session.scalars(chosen)]
 
 
-def walk_audit(store: Store, which: Which = EVERYTHING) -> Iterator[Record]:
+def walk_audit(
+    store: Store, *, thing: str = "", actor: str = "", action: str = "", since: datetime | None = None
+) -> Iterator[Record]:
     """The same to the end, in bounded memory: a small question for each thousand."""
     before = None
     while True:
         with store.read(patient=True) as session:
-            records = read_audit(session, which, before=before, limit=MAX_READ)
+            records = read_audit(
+                session, thing=thing, actor=actor, action=action, since=since, before=before, limit=MAX_READ
+            )
         yield from records
         if len(records) < MAX_READ:
             return

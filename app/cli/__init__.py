@@ -45,12 +45,15 @@ for command in (
     training.train, training.convert, training.encode, training.merge,
     labelling.label, serving.serve, agents.mcp, serving.publish, serving.rollback,
     measuring.report, exporting.export, serving.doctor, authored.backup, authored.restore,
+    authored.audit,
 ):  # fmt: skip
     app.command()(command)
 app.add_typer(corpora.fetch, name="fetch")
 app.add_typer(measuring.evaluate, name="eval")
 app.add_typer(authored.db, name="db")
+app.add_typer(authored.user, name="user")
 app.add_typer(authored.token, name="token")
+app.add_typer(authored.session, name="session")
 app.add_typer(authored.authored, name="authored")
 
 

@@ -1,11 +1,11 @@
-"""`saefari db | token | authored | backup | restore`: what people write, and who they are."""
+"""`saefari db | user | token | session | audit | authored | backup | restore`: what people write, and who."""
 
 from __future__ import annotations
 
 import getpass
 import re
 from contextlib import closing, suppress
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 _UNITS = {"m": 1 / 1440, "h": 1 / 24, "d": 1.0, "w": 7.0, "y": 365.0}
 
 db = typer.Typer(help="The database of what people write.", no_args_is_help=True)
+user = typer.Typer(help="People, and what each may do at most.", no_args_is_help=True)
 token = typer.Typer(help="Keys for people who may write.", no_args_is_help=True)
+session = typer.Typer(help="Who is signed in.", no_args_is_help=True)
 authored = typer.Typer(help="What people wrote, as a file, or on another SAE.", no_args_is_help=True)
 
 
@@ -87,6 +89,35 @@ def restore(
     typer.echo(f"{database.shown} is what {file} was" + (f". What was there before: {kept}" if kept else ""))
 
 
+# --- people -----------------------------------------------------------------------------------------
+
+
+@user.command("list")
+def user_list(home: Home = None) -> None:
+    """Say who is known, and with which role."""
+    from app.authored import access
+
+    with closing(_open(settings_of(home))) as store, store.read(patient=True) as reading:
+        for each in access.list_people(reading):
+            typer.echo(f"{each.name:24} {each.role.word:7} since {each.created:%Y-%m-%d}")
+
+
+@user.command("set")
+def user_set(
+    name: Annotated[str, typer.Argument(help="The person, known or not yet.")],
+    role: Annotated[str, typer.Option("--role", help="reader, editor or admin: what they may do at most.")],
+    home: Home = None,
+) -> None:
+    """Say what somebody may do at most. It holds at once, in open sessions too."""
+    from app.authored import access
+    from app.authored.store import Role
+
+    chosen = Role.of(role)
+    with closing(_open(settings_of(home))) as store, store.write(_operator()) as writing:
+        access.set_role(writing, name, chosen)
+    typer.echo(f"{name.strip().lower()}: {chosen.word}")
+
+
 # --- tokens -----------------------------------------------------------------------------------------
 
 
@@ -118,10 +149,11 @@ def token_list(home: Home = None) -> None:
     """Say which tokens there are, latest first."""
     from app.authored import access
 
-    with closing(_open(settings_of(home))) as store, store.read() as session:
-        found, now = access.list_tokens(session), store.now()
+    with closing(_open(settings_of(home))) as store, store.read(patient=True) as reading:
+        found, now = access.list_tokens(reading), store.now()
     for each in found:
-        dates = f"made {each.created:%Y-%m-%d}, expires {each.expires:%Y-%m-%d}"
+        used = f"{each.used:%Y-%m-%d}" if each.used else "never"
+        dates = f"made {each.created:%Y-%m-%d}, expires {each.expires:%Y-%m-%d}, last used {used}"
         typer.echo(
             f"{each.id:>5}  {each.user:24} {each.scope.word:7} {each.state(now):8} {dates}  {each.hint}…"
         )
@@ -140,6 +172,65 @@ def token_revoke(
     with closing(_open(settings_of(home))) as store, store.write(_operator()) as writing:
         ended = access.revoke_token(writing, number)
     typer.echo(f"Token {ended.id} of {ended.user} is revoked")
+
+
+# --- sessions and what was done ---------------------------------------------------------------------
+
+
+@session.command("list")
+def session_list(
+    user: Annotated[str, typer.Option("--user", help="Only those of this person.")] = "",
+    home: Home = None,
+) -> None:
+    """Say which sessions go on, latest first."""
+    from app.authored import access
+
+    with closing(_open(settings_of(home))) as store, store.read(patient=True) as reading:
+        for each in access.list_sessions(reading, store.now(), user):
+            dates = f"since {each.created:%Y-%m-%d %H:%M}, until {each.expires:%Y-%m-%d %H:%M} UTC"
+            typer.echo(f"{each.id:>5}  {each.user:24} by token {each.token}, {dates}")
+
+
+@session.command("revoke")
+def session_revoke(
+    number: Annotated[
+        int | None, typer.Argument(min=1, max=2**63 - 1, help="Its number in `saefari session list`.")
+    ] = None,
+    user: Annotated[str, typer.Option("--user", help="All sessions of this person.")] = "",
+    home: Home = None,
+) -> None:
+    """End a session, or all of a person, at once. Their tokens stay: see `saefari token revoke`."""
+    from app.authored import access
+
+    if (number is None) == (not user):
+        raise SaefariError("Which session?", remedy="Give its number, or --user NAME for all of a person.")
+    with closing(_open(settings_of(home))) as store, store.write(_operator()) as writing:
+        if number is None:
+            ended = access.end_sessions(writing, user)
+            typer.echo(f"{ended:,} session{'' if ended == 1 else 's'} of {user} ended")
+        else:
+            access.end_session(writing, number)
+            typer.echo(f"Session {number} ended")
+
+
+def audit(  # noqa: PLR0917 (one argument for each option)
+    user: Annotated[str, typer.Option("--user", help="Only what this person did.")] = "",
+    action: Annotated[str, typer.Option("--action", help="Only this: label, note, vote, token, ...")] = "",
+    about: Annotated[
+        str, typer.Option("--about", help='Only what was done to this: "feature NAME SAE 812", "token 3".')
+    ] = "",
+    since: Annotated[str, typer.Option("--since", help="Not before: 2026-11-23, or 12h, 7d ago.")] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="Whole, as JSON lines.")] = False,  # noqa: FBT002
+    home: Home = None,
+) -> None:
+    """Say who changed what, latest first."""
+    from app.authored.audit import walk_audit
+
+    with closing(_open(settings_of(home))) as store:
+        moment = _moment_of(since, store.now()) if since else None
+        for each in walk_audit(store, actor=user.strip().lower(), action=action, thing=about, since=moment):
+            line = f"{each.at:%Y-%m-%d %H:%M:%S}  {each.actor} ({each.via})  {each.action}: {each.thing}"
+            typer.echo(each.printed() if as_json else line)
 
 
 # --- in and out -------------------------------------------------------------------------------------
@@ -236,10 +327,22 @@ def _role_of(scope: str) -> Role:
 
 
 def _life_of(text: str) -> timedelta:
-    found = re.fullmatch(r"(\d{1,6})([mhdwy])", text)
-    if not found:
+    if (life := _span_of(text)) is None:
         raise SaefariError(f"--expires {text} is no time.", remedy="Write 30m, 12h, 90d, 2w or 1y.")
-    return timedelta(days=int(found[1]) * _UNITS[found[2]])
+    return life
+
+
+def _span_of(text: str) -> timedelta | None:
+    found = re.fullmatch(r"([0-9]{1,5})([mhdwy])", text)
+    return timedelta(days=int(found[1]) * _UNITS[found[2]]) if found else None
+
+
+def _moment_of(text: str, now: datetime) -> datetime:
+    """A day, in UTC, or so long ago."""
+    with suppress(ValueError, OverflowError):
+        span = _span_of(text)
+        return now - span if span else datetime.fromisoformat(text).replace(tzinfo=UTC)
+    raise SaefariError(f"--since {text} is no time.", remedy="Write 2026-11-23, or 12h, 7d, 2w.")
 
 
 def _open(settings: Settings) -> Store:

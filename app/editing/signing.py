@@ -33,7 +33,10 @@ async def sign_in(request: Request) -> Response:
 
 
 def _sign_in(request: Request, form: Form) -> Response:
-    back = _back(form["next"])
+    back, actor = _back(form["next"]), find_actor(request)
+    if actor is not None and actor.via == access.BY_PROXY:
+        problem = f"You are {actor.name} already: the proxy in front says so."
+        return page(request, "sign_in", SignInView(back, problem, "Sign out there."), status=403)
     try:
         _, secret = access.sign_in(get_store(request), form["token"].strip())
     except NotThere as error:

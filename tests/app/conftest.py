@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import closing
 
 import pytest
 import torch
 from fastapi.testclient import TestClient
 
-from app.authored.store import Store
 from tests.app.attacks import account
-from tests.app.editors import Editing
+from tests.app.editors import Editing, editing_on
 from tests.app.served import Planted, serve
 from tests.planted import load_planted, planted_collection
 
@@ -29,9 +27,8 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> Planted:
 @pytest.fixture
 def editing(planted: Planted, url: str) -> Iterator[Editing]:
     """The same, where people may write, once with each database."""
-    app = serve(planted, editing=True, database_url=url)
-    with TestClient(app), closing(Store.open(url)) as store:
-        yield Editing(app, url, store)
+    with editing_on(planted, url) as editing:
+        yield editing
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -11,6 +13,7 @@ from fastapi.testclient import TestClient
 
 from app.authored import access
 from app.authored.store import Actor, Role, Store
+from tests.app.served import Planted, serve
 
 HERE = {"Sec-Fetch-Site": "same-origin"}  # what a browser says of a form of our own pages
 
@@ -41,3 +44,11 @@ class Editing:
         answer = client.post("/sign-in", data={"token": token(self.url, name, scope)}, headers=HERE)
         assert answer.status_code == 303
         return client
+
+
+@contextmanager
+def editing_on(planted: Planted, url: str, **settings: Any) -> Iterator[Editing]:
+    """A server on which people write to this database."""
+    app = serve(planted, editing=True, database_url=url, **settings)
+    with TestClient(app), closing(Store.open(url)) as store:
+        yield Editing(app, url, store)

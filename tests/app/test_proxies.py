@@ -3,12 +3,7 @@
 from __future__ import annotations
 
 import logging
-import shutil
-import socket
-import subprocess
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import httpx2
@@ -16,10 +11,10 @@ import pytest
 from fastapi.testclient import TestClient
 
 from app.settings import Settings
+from tests.app.proxies import caddy, needs_caddy
 from tests.app.served import Listening, Planted, serve
 
 ROOT = Path(__file__).parents[2]
-CADDY = shutil.which("caddy")
 Clients = Callable[[], list[str]]
 
 
@@ -58,49 +53,12 @@ def test_what_is_no_address_of_a_proxy_is_refused(proxies: str, monkeypatch: pyt
         Settings()
 
 
-@contextmanager
-def caddy(upstream: int, log: Path) -> Iterator[int]:
-    """The `Caddyfile` in front of a port; its own."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-    # Without certificates, and on loopback alone: what is before the first block stays as it is.
-    text = (
-        (ROOT / "Caddyfile")
-        .read_text(encoding="utf-8")
-        .replace("\tadmin off\n", "\tadmin off\n\tdefault_bind 127.0.0.1\n")
-    )
-    (log.parent / "Caddyfile").write_text(text, encoding="utf-8")
-    environment = {
-        "SITE": f"http://127.0.0.1:{port}",
-        "UPSTREAM": f"127.0.0.1:{upstream}",
-        "HOME": str(log.parent),
-    }
-    command = [str(CADDY), "run", "--adapter", "caddyfile", "--config", str(log.parent / "Caddyfile")]
-    with log.open("wb") as out:
-        process = subprocess.Popen(command, env=environment, stdout=out, stderr=out)
-    try:
-        deadline = time.monotonic() + 30
-        while not is_open(port):
-            assert time.monotonic() < deadline, log.read_text()
-            time.sleep(0.05)
-        yield port
-    finally:
-        process.terminate()
-        process.wait(30)
-
-
-def is_open(port: int) -> bool:
-    with socket.socket() as tried:
-        return tried.connect_ex(("127.0.0.1", port)) == 0
-
-
-@pytest.mark.skipif(CADDY is None, reason="caddy is not installed (apt-get install caddy)")
+@needs_caddy
 def test_behind_caddy_visitors_are_who_they_are(planted: Planted, tmp_path: Path, logged: Clients) -> None:
     chosen = {"trusted_proxies": ("127.0.0.1",), "trust_request_ids": True, "log_requests": True}
     with (
         Listening(planted, **chosen) as upstream,
-        caddy(upstream, tmp_path / "log") as port,
+        caddy((ROOT / "Caddyfile").read_text(encoding="utf-8"), upstream, tmp_path) as port,
     ):
         forged = {"X-Forwarded-For": "198.51.100.1", "X-Request-Id": "mine", "Accept-Encoding": "gzip"}
         page = httpx2.get(f"http://127.0.0.1:{port}{planted.base}", headers=forged)

@@ -8,8 +8,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import sqlalchemy as sa
 
-from app.authored import access
-from app.authored.models import Base
+from app.authored import access, audit
+from app.authored.audit import read_audit
+from app.authored.models import Base, SignIn
 from app.authored.store import Actor, NotAllowed, NotThere, Role, Store
 from app.authored.texts import BadText
 from tests.authored.people import ANN, ROOT
@@ -167,3 +168,50 @@ def test_numbers_that_no_token_has(timed: Store) -> None:
     for number in (-1, 2**63, 10**20):
         with pytest.raises(BadText), timed.write(ROOT) as writing:
             access.revoke_token(writing, number)
+
+
+def test_a_role_that_is_lowered_holds_at_once_in_open_sessions(timed: Store) -> None:
+    _, secret = create(timed, "ann")
+    _, cookie = access.sign_in(timed, secret)
+    roles = []
+    for role in (Role.READER, Role.ADMIN):
+        with timed.write(ROOT) as writing:
+            access.set_role(writing, "ann", role)
+        actor = visitor(timed, cookie)
+        roles.append(actor.role if actor else None)
+    assert roles == [Role.READER, Role.EDITOR]  # never beyond the token
+
+
+def test_sessions_that_ended_are_removed_and_no_number_is_given_twice(timed: Store, clock: Clock) -> None:
+    def numbers() -> list[int]:
+        with timed.read() as session:
+            return list(session.scalars(sa.select(SignIn.id).order_by(SignIn.id)))
+
+    _, secret = create(timed)
+    actor, cookie = access.sign_in(timed, secret)
+    [first] = numbers()
+    access.sign_out(timed, actor, cookie)
+    access.sign_in(timed, secret)
+    assert numbers() == [first + 1]
+    clock.now += access.SESSION_LIFE
+    access.sign_in(timed, secret)
+    access.sign_in(timed, secret)
+    assert numbers() == [first + 2, first + 3]
+    with timed.write(ROOT) as writing:
+        assert access.end_sessions(writing, "Ann@X.org") == 2
+        assert access.end_sessions(writing, "ann@x.org") == 0
+    with timed.read() as session:
+        ends = read_audit(session, action="sign out")
+        assert access.list_sessions(session, clock.now) == []
+    assert [each.thing for each in ends] == [f"session {first + n}" for n in (3, 2, 0)]
+    assert ends[0].actor == "root"
+
+
+def test_the_whole_audit_is_walked_in_pieces(timed: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(audit, "MAX_READ", 2)
+    tokens = [create(timed, name)[0] for name in ("ann", "ben", "cy")]
+    ids = [record.id for record in audit.walk_audit(timed)]
+    assert len(ids) == 6
+    assert ids == sorted(ids, reverse=True)
+    found = [record.thing for record in audit.walk_audit(timed, action="token")]
+    assert found == [f"token {n}" for n in reversed(tokens)]

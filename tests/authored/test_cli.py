@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -91,3 +92,50 @@ def test_a_home_has_its_own_file_with_backups(run: Run, tmp_path: Path) -> None:
     listed = run("token", "list", *home)[1]
     assert ("ann" in listed, "ben" in listed) == (True, False)
     assert run("restore", tmp_path / "copy.sqlite", *home)[0] == 1  # nobody says yes
+
+
+def test_people_have_roles_that_are_on_record(saefari: Run) -> None:
+    saefari("db", "upgrade")
+    assert saefari("user", "set", "Ann", "--role", "editor")[:2] == (0, "ann: editor\n")
+    saefari("user", "set", "ann", "--role", "reader")
+    assert "ann                      reader  since 2" in saefari("user", "list")[1]
+    assert saefari("user", "set", "ann", "--role", "king")[0] == 1
+    assert saefari("user", "set", "a/b", "--role", "editor")[0] == 1
+    records = [json.loads(line) for line in saefari("audit", "--action", "role", "--json")[1].splitlines()]
+    assert [(each["thing"], each["before"], each["after"]) for each in records] == [
+        ("user ann", {"role": "editor"}, {"role": "reader"}),
+        ("user ann", {"role": "reader"}, {"role": "editor"}),
+    ]
+    assert {each["via"] for each in records} == {"command line"}
+
+
+def test_sessions_are_listed_and_ended(saefari: Run, empty_url: str) -> None:
+    saefari("db", "upgrade")
+    secret = saefari("token", "create", "ann")[1].strip()
+    assert "last used never" in saefari("token", "list")[1]
+    store = Store.open(empty_url)
+    for _ in range(3):
+        access.sign_in(store, secret)
+    store.close()
+    assert f"last used {utc_now():%Y-%m-%d}" in saefari("token", "list")[1]
+    lines = saefari("session", "list", "--user", "Ann")[1].splitlines()
+    assert [line.split()[:5] for line in lines] == [[str(n), "ann", "by", "token", "1,"] for n in (3, 2, 1)]
+    assert saefari("session", "revoke", "2")[:2] == (0, "Session 2 ended\n")
+    assert saefari("session", "revoke", "2")[0] == 1
+    assert saefari("session", "revoke")[0] == 1
+    assert saefari("session", "revoke", "--user", "ann")[1] == "2 sessions of ann ended\n"
+    assert saefari("session", "list")[1] == ""
+
+
+@pytest.mark.parametrize("since", ["1d", "2020-01-01"])
+def test_the_audit_is_read_by_who_what_and_when(saefari: Run, since: str) -> None:
+    saefari("db", "upgrade")
+    for name in ("ann", "ben"):
+        saefari("token", "create", name)
+    assert len(saefari("audit", "--since", since)[1].splitlines()) == 4
+    assert len(saefari("audit", "--about", "token 2")[1].splitlines()) == 1
+    assert "(command line)  token: token 2" in saefari("audit", "--action", "token")[1]
+    assert saefari("audit", "--user", "nobody") == (0, "", "")
+    assert saefari("audit", "--since", "2999-01-01")[1] == ""
+    for odd in ("soon", "7", "99999y", "2026-13-01", "²d"):
+        assert saefari("audit", "--since", odd)[0] == 1
