@@ -21,7 +21,7 @@ CONNECTIONS = 6  # that browsers open to one server
 KEPT = 60  # pages
 HTML = {"Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"}
 BUSY = (429, 503)  # right answers where they say when to try again
-RIGHT = (200, 202, 303, 304, 307, 409)
+RIGHT = (200, 202, 302, 303, 304, 307, 409)
 LONGEST = 30.0  # seconds that anybody waits because a server asked for it
 
 # What was answered, by route and status; "left" where the browser did not wait for it.
@@ -124,7 +124,7 @@ class Browser:
         """Follow a link: the page, and what of its files is not here yet; `again`: all, as by F5."""
         for _ in range(4):
             answer, page = self._page(url)
-            if answer.status not in {303, 307}:
+            if answer.status not in {302, 303, 307}:
                 break
             url = answer.headers["location"]
         files = [each for each in dict.fromkeys(page.files) if again or each not in self._for_ever]

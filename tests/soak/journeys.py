@@ -221,7 +221,8 @@ class Editor(Visitor):
 
     @task
     def write(self) -> None:
-        act = random.choice((self.label, self.label, self.label, self.vote, self.vote, self.note, self.note))
+        acts = (self.label, self.vote, self.note, self.link)
+        (act,) = random.choices(acts, weights=(3, 2, 2, 1))
         act()
         self.think(2, 8)
         if random.random() < 0.03:
@@ -271,6 +272,24 @@ class Editor(Visitor):
             said = {"text": self.text(), "visibility": random.choice(("public", "public", "private"))}
             self.store("note", f"note {fields['slug']}" if "slug" in fields else "", said, {**fields, **said})
 
+    def link(self) -> None:
+        """A short link to a view that nobody else has, followed by whoever gets it, sometimes taken away."""
+        latent, strength = random.choice(self.place["latents"]), random.uniform(0.05, 0.5)
+        page = self.browser.open(self.searched(self.words(), f"f={latent}:{strength:+.3f}"))
+        self.think(2, 6)
+        if (fields := page.form("/edit/link")) is None:
+            return
+        said = {"title": self.text(), "visibility": random.choice(("public", "unlisted", "private"))}
+        answer = self.store("link", "", {**said, "target": fields["target"]}, {**fields, **said})
+        if answer.status != 303:
+            return
+        at = answer.headers["location"]
+        self.browser.open(f"/s/{at.rpartition('/')[2]}")
+        self.think(1, 3)
+        removal = self.browser.open(at).form("/edit/link/remove")
+        if removal is not None and random.random() < 0.3:
+            self.store("link", f"link {removal['slug']}", None, removal, "/edit/link/remove")
+
     # --- what was said to be stored ----------------------------------------------------------------
 
     def text(self) -> str:
@@ -289,7 +308,8 @@ class Editor(Visitor):
         _note(number, {303: "stored", 409: "conflict"}.get(answer.status, f"answered {answer.status}"))
         if answer.status == 303:
             page = self.browser.open(answer.headers["location"].partition("#")[0])
-            if action != "vote" and (after or {}).get("text", "") not in page.text:
+            said = (after or {}).get("title") or (after or {}).get("text", "")
+            if action != "vote" and said not in page.text:
                 _note(number, "unseen")
         return answer
 

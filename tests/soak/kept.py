@@ -11,11 +11,13 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from app.authored import labels, notes
+from app.authored import labels, lenses, links, lists, notes
 from app.authored.audit import MAX_READ, Record, read_audit
-from app.authored.models import LabelRow, NoteRow, VoteRow
+from app.authored.models import LabelRow, LensRow, LinkRow, ListRow, NoteRow, VoteRow
 from app.authored.store import Store, printed
 from app.authored.subjects import load_subjects
+
+WRITTEN = {"label", "vote", "note", "list", "lens", "link"}  # actions of the audit table that visitors take
 
 
 @dataclass
@@ -88,7 +90,7 @@ def _lost(edits: list[Edit], records: list[Record]) -> list[str]:
         f"nobody sent this: {record}"
         for (actor, action), left in by_actor.items()
         for record in left
-        if action in {"label", "vote", "note", "list", "lens", "link"}
+        if action in WRITTEN
     ]
 
 
@@ -114,6 +116,12 @@ def _now(store: Store) -> dict[tuple[str, str, str], Any]:
             found["vote", subjects[vote.subject].name, vote.author] = after
         for note in session.scalars(sa.select(NoteRow)):
             found["note", f"note {note.slug}", ""] = notes.as_json(notes._load(session, note))
+        for link in session.scalars(sa.select(LinkRow)):
+            found["link", f"link {link.slug}", ""] = links.as_json(links.stored(link))
+        for made in session.scalars(sa.select(ListRow)):
+            found["list", f"list {made.slug}", ""] = lists.as_json(lists.load(session, made))
+        for lens in session.scalars(sa.select(LensRow)):
+            found["lens", f"lens {lens.slug}", ""] = lenses.as_json(lenses.stored(lens))
     return found
 
 
@@ -121,7 +129,7 @@ def _disagreeing(records: list[Record], now: dict[tuple[str, str, str], Any]) ->
     """What holds must be what the last record of it says."""
     last: dict[tuple[str, str, str], Any] = {}
     for record in records:
-        if record.action in {"label", "vote", "note"}:
+        if record.action in WRITTEN:
             last[record.action, record.thing, record.actor if record.action == "vote" else ""] = record.after
     said = {key: after for key, after in last.items() if after is not None}
     return [
