@@ -30,6 +30,7 @@ from sae_core.feedback import Marked, Proposal, Sliders
 from sae_core.filters import Filters, Metadata
 from sae_core.index import Hits, VectorIndex
 from sae_core.labels import Label
+from sae_core.labels.stored import StoredLabels
 from sae_core.ranking import Fusion, Groups, Ordered, Ranking, by_words, first
 from sae_core.refine import refine
 from sae_core.sae import SAE
@@ -101,7 +102,7 @@ class FeatureSet:
     sae: SAE
     codes: Codes
     features: FeatureTable
-    labels: list[Label]
+    labels: Sequence[Label]
     coactivation: Coactivation
     forest: Forest  # of the default configuration
     metrics: dict[str, Any]
@@ -122,15 +123,23 @@ class FeatureSet:
         n_N = np.asarray(self.features.n_documents_N, dtype=np.float64)
         log_density_N = np.log10(np.maximum(n_N, 1) / max(self.codes.n_documents, 1))
         useful_N = np.exp(-0.5 * (log_density_N - TYPICAL_LOG_DENSITY) ** 2)
-        low_N = np.array([label.score.auc.low if label.score else 0.5 for label in self.labels])
-        trust_N = np.maximum(2 * low_N - 1, 0)
+        trust_N = np.maximum(2 * self._of_labels[0] - 1, 0)
         return np.where(n_N > 0, 0.7 * trust_N + 0.3 * useful_N, 0).astype(np.float32)
 
     @cached_property
     def named_N(self) -> NDArray[np.bool_]:
         """Features that fire and have a label."""
-        named = [label.source != "none" and bool(label.text) for label in self.labels]
-        return np.array(named, dtype=np.bool_) & (np.asarray(self.features.n_documents_N) > 0)
+        return self._of_labels[1] & (np.asarray(self.features.n_documents_N) > 0)
+
+    @cached_property
+    def _of_labels(self) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        """Lower ends of their scores' intervals, and whether they have a text: read in one go."""
+        low_N, is_named_N = np.full(len(self.labels), 0.5), np.zeros(len(self.labels), dtype=np.bool_)
+        for latent, label in enumerate(self.labels):
+            is_named_N[latent] = label.source != "none" and bool(label.text)
+            if label.score is not None:
+                low_N[latent] = label.score.auc.low
+        return low_N, is_named_N
 
     @property
     def families(self) -> list[Family]:
@@ -198,7 +207,7 @@ class FeatureSet:
 
     def save_labels(self, folder: Path) -> None:
         """Write only what other labels change: those of features and families, and the metrics."""
-        artifact.save_json(folder / "labels.json", self.labels)
+        artifact.save_json(folder / "labels.json", list(self.labels))
         if self.label_vectors_ND is not None:
             artifact.save_arrays(folder / "labels", {"vectors_ND": self.label_vectors_ND})
         artifact.save_json(folder / "forest.json", self.forest)
@@ -216,7 +225,7 @@ class FeatureSet:
             sae=sae,
             codes=codes,
             features=FeatureTable(**artifact.load_arrays(folder / "features")),
-            labels=[Label.parse(entry) for entry in artifact.load_json(folder / "labels.json")],
+            labels=StoredLabels(folder / "labels.json"),
             coactivation=load_coactivation(codes, artifact.load_arrays(folder / "coactivation")),
             forest=Forest.parse(artifact.load_json(folder / "forest.json")),
             metrics=training["metrics"],

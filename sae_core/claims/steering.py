@@ -108,7 +108,7 @@ def _steer_down(
     study: Study, x_QD: NDArray[np.float32], measures: list[Measure], checks: list[Check]
 ) -> None:
     """Downwards with all features of the SAE: a query has too few of a sample's."""
-    named = trials.Named(study.space.sae.directions_ND, study.space.labels)
+    named = trials.Named(study.space.sae.directions_ND, list(study.space.labels))
 
     def fires(at: int) -> list[int]:
         active: list[int] = study.space.codes.of_document(int(study.queries[at]))[0].tolist()

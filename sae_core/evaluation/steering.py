@@ -74,7 +74,7 @@ class Steering:
 
     def __init__(self, study: Study, console: Console, parts: Path, key: str) -> None:
         self.study, self.sae = study, study.space.sae
-        self.named = trials.Named(self.sae.directions_ND, study.space.labels)
+        self.named = trials.Named(self.sae.directions_ND, list(study.space.labels))
         self.titles = [study.documents[at].title or study.documents[at].abstract for at in study.queries]
         self._console, self._parts, self._key = console, parts, key
         with console.stage("Queries"):
