@@ -94,9 +94,7 @@ def create_app(settings: Settings | None = None, explorers: Mapping[str, Explore
     if settings.editing:
         # Inside what refuses other hosts, as it believes the host.
         app.add_middleware(Visitors, user_header=settings.user_header)
-    app.add_middleware(
-        Rates, searches=settings.search_rate, writes=settings.write_rate, is_search=search.is_search
-    )
+    app.add_middleware(Rates, settings=settings, is_search=search.is_search)
     app.add_middleware(Limits, settings=settings)
     app.add_middleware(LastResort)
     app.add_middleware(SecurityHeaders)

@@ -61,6 +61,13 @@ class Settings(BaseSettings):
     write_rate: int = Field(
         default=0, ge=0, le=100_000, description="How often a client may write in a minute; 0: any number."
     )
+    sign_in_rate: int = Field(
+        default=20,
+        ge=0,
+        le=100_000,
+        description="How often a client may try to sign in, in a minute; all together 30 times that; 0: any "
+        "number.",
+    )
     public_url: str = Field(
         default="",
         description="The address under which the world sees this server, as https://explorer.example.org: "

@@ -16,13 +16,17 @@ from typing import TYPE_CHECKING
 import anyio
 from fastapi import Request
 
+from app import urls
 from app.middleware import SECONDS_UNTIL_RETRY, error_response, error_view
 from app.observing import LIMITED, REFUSED, SEARCHES
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+    from app.settings import Settings
+
 MINUTE = 60.0
+CROWD = 30  # clients that may sign in at their full rate in the same minute
 _READING = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 _BITS_OF_A_SITE = 64  # of an IPv6 address: a single visitor has all addresses that share them
 
@@ -66,29 +70,37 @@ class Window:
 
 
 class Rates:
-    """Lets each client search, and write, only so often in a minute; 0: as often as they like."""
+    """Lets each client search, write, and try tokens only so often in a minute; 0: as often as they like.
 
-    def __init__(self, app: ASGIApp, *, searches: int, writes: int, is_search: Callable[[str], bool]) -> None:
+    Tokens are tried only so often by all together, too, and in all workers together: each has its share of
+    what is allowed. That needs no table, which every guess would have to write to.
+    """
+
+    def __init__(self, app: ASGIApp, *, settings: Settings, is_search: Callable[[str], bool]) -> None:
         self.app = app
         self.is_search = is_search
-        self.windows = {what: Window(n) for what, n in (("search", searches), ("write", writes)) if n}
+        rates = {"search": settings.search_rate, "write": settings.write_rate}
+        rates["sign-in"] = _share(settings.sign_in_rate, settings.workers)
+        self.windows = {what: Window(n) for what, n in rates.items() if n}
+        self.crowd = Window(_share(CROWD * settings.sign_in_rate, settings.workers) or 1)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         what = self._what(scope)
         if what not in self.windows:
             await self.app(scope, receive, send)
             return
-        seconds = self.windows[what].seconds_until(client_of(scope))
+        seconds, whose = self.windows[what].seconds_until(client_of(scope)), "From your address"
+        if not seconds and what == "sign-in":  # who was refused alone is not counted with the others
+            seconds, whose = self.crowd.seconds_until(""), "From all addresses"
         if not seconds:
             await self.app(scope, receive, send)
             return
         LIMITED.labels(what).inc()
-        n, wait = self.windows[what].most, math.ceil(seconds)
-        asked = "searches" if what == "search" else "writes"
+        wait = math.ceil(seconds)
         view = error_view(
             429,
             "Too many requests",
-            f"From your address came more than {n:,} {asked} in a minute.",
+            f"{whose} came more {_ASKED[what]} in a minute than are allowed.",
             f"Try again in {wait} second{'s' if wait > 1 else ''}.",
         )
         await error_response(Request(scope), view, {"Retry-After": str(wait)})(scope, receive, send)
@@ -97,8 +109,16 @@ class Rates:
         if scope["type"] != "http":
             return ""
         if scope["method"] not in _READING:
-            return "write"
+            return "sign-in" if scope["path"] == urls.sign_in() else "write"
         return "search" if self.is_search(scope["path"]) else ""
+
+
+def _share(most: int, workers: int) -> int:
+    """Of one worker, so that all together allow no more, but for one in each."""
+    return max(1, most // workers) if most else 0
+
+
+_ASKED = {"search": "searches", "write": "writes", "sign-in": "attempts to sign in"}
 
 
 class Crowded(Exception):
@@ -243,11 +263,19 @@ async def _pending_message(receive: Receive) -> Message | None:
         return await receive()
     return None
 
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self._kept: deque[Message] = deque()
+        self._has_left = False
 
 def _with_first(message: Message | None, receive: Receive) -> Receive:
     waiting = [] if message is None else [message]
 
-    async def receive_rest() -> Message:
-        return waiting.pop() if waiting else await receive()
+    async def has_left(self) -> bool:
+        """Whether they are gone, by what has come already."""
+        with anyio.CancelScope() as scope:
+            scope.cancel()
+            await self._listen(scope)
+        return self._has_left
 
     return receive_rest

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
+from httpx2 import Response
 
 from app.authored import access, schema
 from app.authored.audit import read_audit
+from app.authored.models import Token
 from app.authored.store import Actor, Role
-from tests.app.editors import HERE, Editing, token
+from tests.app.editors import HERE, Editing, editing_on, token
 from tests.app.served import Planted, Run, serve
 
 FORM = "application/x-www-form-urlencoded"
@@ -149,3 +152,51 @@ def test_where_the_database_is_gone_reading_goes_on(planted: Planted, tmp_path: 
         answer = client.post("/sign-in", data={"token": "x"}, headers=HERE)
     assert answer.status_code == 503
     assert str(tmp_path) not in answer.text
+
+
+def test_guesses_are_limited_and_right_ones_with_them_but_nobody_elsewhere(
+    planted: Planted, tmp_path: Path
+) -> None:
+    url = f"sqlite:///{tmp_path}/authored.sqlite"  # one database: most guesses reach none
+    schema.upgrade(url)
+    with editing_on(planted, url, sign_in_rate=20, trusted_proxies="192.0.2.1") as on:
+        proxy = on.client(client=("192.0.2.1", 1), headers=HERE)
+        right = {"token": token(url)}
+
+        def answer(sent: dict[str, str], asked_by: str) -> Response:
+            return proxy.post("/sign-in", data=sent, headers={"X-Forwarded-For": asked_by})
+
+        # One visitor with many addresses: all of an IPv6 /64.
+        statuses = [answer({"token": f"saefari_{n}"}, f"2001:db8::{n:x}").status_code for n in range(1_000)]
+        assert (statuses[:20], set(statuses[20:])) == ([403] * 20, {429})
+        refused = answer(right, "2001:db8::1")
+        assert (refused.status_code, "set-cookie" in refused.headers) == (429, False)
+        assert 1 <= int(refused.headers["retry-after"]) <= 60
+        assert proxy.get("/sign-in", headers={"X-Forwarded-For": "2001:db8::1"}).status_code == 200
+        assert answer(right, "2001:db8:0:1::1").status_code == 303
+        with on.store.read() as session:
+            assert len(read_audit(session, action="sign in")) == 1
+
+
+def test_all_together_are_limited_too_and_workers_share_what_is_allowed(planted: Planted, url: str) -> None:
+    with editing_on(planted, url, sign_in_rate=2, workers=2, trusted_proxies="192.0.2.1") as on:
+        proxy = on.client(client=("192.0.2.1", 1), headers=HERE)
+        statuses = [
+            proxy.post("/sign-in", data={"token": "x"}, headers={"X-Forwarded-For": f"198.51.100.{n}"})
+            for n in (1, 1, *range(2, 40))
+        ]
+    assert [each.status_code for each in statuses] == [403, 429] + [403] * 29 + [429] * 9
+    assert "From your address" in statuses[1].text
+    assert "From all addresses" in statuses[-1].text
+
+
+def test_no_token_is_told_from_another_that_is_none(editing: Editing) -> None:
+    """Unknown, expired, revoked: the same answer, letter by letter."""
+    with editing.store.write(Actor("root", Role.ADMIN, "test")) as writing:
+        made, revoked = access.create_token(writing, "ann", Role.EDITOR, timedelta(days=1))
+        access.revoke_token(writing, made.id)
+        made, expired = access.create_token(writing, "ann", Role.EDITOR, timedelta(days=1))
+        writing.session.get_one(Token, made.id).expires = writing.now
+    given = ("saefari_unknown", revoked, expired)
+    answers = [editing.client().post("/sign-in", data={"token": each}, headers=HERE) for each in given]
+    assert {(each.status_code, each.text) for each in answers} == {(403, answers[0].text)}

@@ -10,8 +10,9 @@ import pytest
 from fastapi.testclient import TestClient
 from hypothesis import given
 from hypothesis import strategies as st
+from starlette.types import Message, Receive, Scope, Send
 
-from app.turns import MINUTE, Crowded, Turns, Window, client_of
+from app.turns import MINUTE, Crowded, SearchSlots, Turns, Window, client_of
 from tests.app.served import Planted, serve
 
 
@@ -89,6 +90,48 @@ def test_who_leaves_while_waiting_leaves_no_slot_behind() -> None:
     anyio.run(leave_in_every_state)
 
 
+def test_who_left_while_waiting_takes_no_place_from_others() -> None:
+    served: list[str] = []
+    refused: list[int] = []
+
+    async def search(scope: Scope, receive: Receive, send: Send) -> None:
+        served.append(scope["client"][0])
+        await anyio.sleep(0.05)
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+
+    async def ask(slots: SearchSlots, client: str, gone: anyio.Event) -> None:
+        messages = deque([{"type": "http.request", "body": b"", "more_body": False}])
+
+        async def receive() -> Message:
+            if not messages:
+                await gone.wait()
+                return {"type": "http.disconnect"}
+            return messages.popleft()
+
+        async def send(message: Message) -> None:
+            refused.extend([message["status"]] * (message.get("status", 200) != 200))
+
+        scope = {"type": "http", "path": "/", "method": "GET", "client": (client, 1), "headers": []}
+        await slots(scope, receive, send)
+
+    async def come_and_go() -> None:
+        slots = SearchSlots(search, slots=1, queue=2, is_search=lambda _: True)
+        stays, leaves = anyio.Event(), anyio.Event()
+        async with anyio.create_task_group() as group:
+            for client, gone in (("a", stays), ("b", leaves), ("c", leaves)):
+                group.start_soon(ask, slots, client, gone)
+            await anyio.wait_all_tasks_blocked()
+            assert slots.turns.n_waiting == 2
+            leaves.set()
+            await anyio.wait_all_tasks_blocked()
+            assert slots.turns.n_waiting == 0
+            group.start_soon(ask, slots, "d", stays)
+        assert (slots.turns.n_free, slots.turns.n_waiting) == (1, 0)
+
+    anyio.run(come_and_go)
+    assert (served, refused) == (["a", "d"], [])
+
+
 @pytest.mark.parametrize(
     ("address", "client"),
     [
@@ -136,7 +179,7 @@ def test_a_client_who_searches_too_often_is_told_when_to_come_again(planted: Pla
         assert proxy.get(planted.base, headers=mine).status_code == 200  # reading goes on
     assert refused.status_code == 429
     assert 1 <= int(refused.headers["retry-after"]) <= 60
-    assert "more than 3 searches in a minute" in refused.text
+    assert "more searches in a minute than are allowed" in refused.text
     assert read("saefari_limited_total", {"what": "search"}) == before + 2
 
 
