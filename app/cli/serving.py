@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import signal
 import socket
+import sys
 from functools import partial
 from math import ceil
 from pathlib import Path
@@ -125,7 +127,8 @@ def _is_sound(collection: Path) -> bool:
 
 def serve_home(settings: Settings) -> None:
     import uvicorn
-    from uvicorn.supervisors import Multiprocess
+
+    from app.workers import Supervisor
 
     if settings.editing:
         from app.authored.store import Store
@@ -155,9 +158,11 @@ def serve_home(settings: Settings) -> None:
             collect_numbers_in(folder)
         _observe(settings)
         if settings.workers == 1:
+            # What uvicorn comes back to at its end: without this the process would end as one killed.
+            signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
             server.run(sockets=[listener])
-        else:  # the parent starts another one where one ends
-            Multiprocess(config, [listener]).run()
+        else:
+            Supervisor(config, [listener]).run()
 
 
 def _observe(settings: Settings) -> None:

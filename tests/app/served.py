@@ -83,13 +83,13 @@ class Listening:
     """The planted collection behind a real port, in a thread of this process."""
 
     def __init__(self, planted: Planted, **settings: Any) -> None:
-        app = serve(planted, **settings)
+        self.app = serve(planted, **settings)
         config = uvicorn.Config(
-            app,
+            self.app,
             port=0,
             http="app.connections:Bounded",
             ws="none",
-            timeout_keep_alive=app.state.settings.idle_seconds,
+            timeout_keep_alive=self.app.state.settings.idle_seconds,
             log_config=None,
             lifespan="on",
             proxy_headers=False,

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 import socket
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, suppress
 from typing import Any
 
 import pytest
+from fastapi.responses import StreamingResponse
+from starlette.routing import Route
 
 from app.authored import schema
 from app.middleware import SECURITY_HEADERS
@@ -304,3 +307,26 @@ def test_one_client_may_have_only_so_many_connections(planted: Planted) -> None:
     with Listening(planted, max_connections=1, trusted_proxies="127.0.0.1") as port, connect(port):
         time.sleep(0.05)
         assert sent(port)[0] == 503
+
+
+def test_a_server_that_stops_waits_only_so_long_for_answers(planted: Planted) -> None:
+    """The fixture looks at the log: nobody's answer is torn in a way that is an error."""
+
+    async def endless() -> AsyncIterator[bytes]:
+        while True:
+            yield b"a" * 100_000
+            await asyncio.sleep(0)
+
+    listening = Listening(planted, stop_seconds=0.5)
+    listening.app.router.routes.insert(0, Route("/endless", lambda _: StreamingResponse(endless())))
+    with listening as port, connect(port) as stalled, connect(port) as fast:
+        for connection in (stalled, fast):
+            connection.sendall(f"GET /endless HTTP/1.1\r\n{HEAD}\r\n".encode())
+        assert fast.recv(1 << 16)
+        began = time.monotonic()
+        listening.server.should_exit = True
+        with suppress(ConnectionResetError):
+            while fast.recv(1 << 20):
+                pass
+        listening.thread.join(10)
+        assert 0.4 < time.monotonic() - began < 3

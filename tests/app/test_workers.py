@@ -73,7 +73,7 @@ def serving(planted: Planted, tmp_path: Path) -> Iterator[Serving]:
         yield served
     finally:
         process.terminate()
-        process.wait(60)
+        assert process.wait(60) == 0
         assert "Traceback" not in (tmp_path / "log").read_text()
 
 
