@@ -32,7 +32,8 @@ from app import (
     urls,
 )
 from app.authored.engines import DatabaseError
-from app.authored.store import NotThere, Store
+from app.authored.store import NotAllowed, NotThere, Store
+from app.authored.texts import BadText
 from app.catalog import CatalogTimeout
 from app.deps import Library, PageNotFound, get_library, link
 from app.editing import routers as editing
@@ -186,6 +187,8 @@ def _status(error: SaefariError) -> tuple[int, str]:
 
 _STATES: tuple[tuple[type[SaefariError] | UnionType, int, str], ...] = (
     (BadParameter | BadLens | NothingToList, 400, "This address has a mistake"),
+    (NotAllowed, 403, "This is not for you"),
+    (BadText, 400, "This cannot be taken"),
     (NotFoundError | NotThere, 404, "Not found"),
     (NotAcceptable, 406, "Not in this format"),
     (EmbedderNotReady, 503, "The encoder is not ready"),

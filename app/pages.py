@@ -20,6 +20,7 @@ from markupsafe import Markup
 from pydantic import TypeAdapter
 
 from app import areas, charts, formats, urls
+from app.authored.store import printed
 from app.caching import VARY
 from app.deps import origin
 from app.mathematics import plain, typeset
@@ -31,7 +32,7 @@ from app.views.search import Notch
 NAMES = (
     "home", "overview", "search", "features", "feature", "embed",
     "families", "family", "growing", "document", "scorecard", "compare", "separate", "docs", "error",
-    "about", "sign_in", "unstored", "link", "links",
+    "about", "sign_in", "audit", "unstored", "link", "links",
 )  # fmt: skip
 ERROR_BLOCK = "error"  # what a fragment request gets instead of its block when it fails
 
@@ -158,6 +159,7 @@ def _environment() -> Environment:
         "typeset": lambda text: Markup(typeset(text)),  # noqa: S704 (escaped, and formulas cleaned, there)
         "plain": plain,
         "parameters": parameters,
+        "printed": printed,
         "twins": formats.twins,
         "tone": lambda share: min(3, int(4 * share)),
         "nested": nested,

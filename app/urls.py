@@ -16,7 +16,7 @@ from app.settings import asset_folder
 
 # First path segments that are never names of collections.
 RESERVED_COLLECTIONS = frozenset(
-    {"static", "live", "ready", "index", "docs", "openapi", "sign-in", "sign-out", "edit", "s"}
+    {"static", "live", "ready", "index", "docs", "openapi", "sign-in", "sign-out", "edit", "s", "audit"}
 )
 
 # What addresses may end in: formats of pages and of lists.
@@ -126,6 +126,11 @@ def link(collection: str, slug: str) -> str:
 
 def sign_out() -> str:
     return "/sign-out"
+
+
+def audit() -> str:
+    """Who changed what, for admins."""
+    return "/audit"
 
 
 def filled(path: str, values: Mapping[str, str]) -> str:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from app.authored.access import OpenSession
+from app.authored.audit import Record
 from app.views.common import Option
 
 VISITOR = "saefari.visitor"  # in the scope of a request, where people may write: the `Visitor`
@@ -26,6 +29,19 @@ class SignInView:
     back: str  # where to go then
     problem: str = ""
     remedy: str = ""
+    name: str = ""  # of somebody who is known already
+    role: str = ""
+    sessions: Sequence[OpenSession] = ()  # theirs
+
+
+@dataclass(frozen=True)
+class AuditView:
+    url: str
+    user: str
+    action: str
+    about: str
+    records: list[Record]  # latest first
+    older_url: str | None
 
 
 @dataclass(frozen=True)

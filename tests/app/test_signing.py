@@ -200,3 +200,35 @@ def test_no_token_is_told_from_another_that_is_none(editing: Editing) -> None:
     given = ("saefari_unknown", revoked, expired)
     answers = [editing.client().post("/sign-in", data={"token": each}, headers=HERE) for each in given]
     assert {(each.status_code, each.text) for each in answers} == {(403, answers[0].text)}
+
+
+def test_somebody_sees_their_sessions_and_ends_them_all(editing: Editing) -> None:
+    here, there = editing.signed_in("ann"), editing.signed_in("ann")
+    other = editing.signed_in("ben")
+    page = here.get("/sign-in")
+    assert page.text.count("by token") == 2
+    assert here.post("/sign-out", data={"everywhere": "1"}, headers=HERE).status_code == 303
+    assert ["Sign out" in each.get("/docs").text for each in (here, there, other)] == [False, False, True]
+
+
+def test_admins_alone_read_who_changed_what(editing: Editing) -> None:
+    root, ann = editing.signed_in("root", Role.ADMIN), editing.signed_in("ann")
+    for client in (editing.client(), ann):
+        refused = client.get("/audit")
+        assert (refused.status_code, "token 1" in refused.text) == (403, False)
+        assert client.get("/audit.json").status_code == 403
+    shown = root.get("/audit")
+    assert (shown.status_code, shown.headers["cache-control"]) == (200, "private, no-store")
+    assert "before and after" in shown.text
+    some = root.get("/audit.json?user=Ann&action=sign+in").json()
+    assert [each["actor"] for each in some["records"]] == ["ann"]
+    assert some["older_url"] is None
+    with editing.store.write(Actor("<script>alert(1)</script>", Role.ADMIN, "test")) as writing:
+        for n in range(60):
+            access.set_role(writing, f"person {n}", Role.EDITOR)
+    first = root.get("/audit?action=role")
+    assert "<script>alert" not in first.text
+    older = root.get(root.get("/audit.json?action=role").json()["older_url"].replace("/audit", "/audit.json"))
+    assert older.json()["older_url"] is None
+    assert "person 0" in older.text
+    assert root.get("/audit?before=x").status_code == 400
