@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from app import urls
 from app.deps import Library, ServedCollection, ServedSAE
 from app.query import (
     MAX_LENSES,
@@ -24,6 +25,7 @@ from sae_core.lenses import (
     LensMove,
     Match,
     carry,
+    dump,
     nearest,
     parse,
     unique,
@@ -127,6 +129,21 @@ def _matches(source: ServedSAE, sae: ServedSAE, lens: Lens) -> dict[int, Match]:
     return known
 
 
+def said(move: LensMove, sae: ServedSAE) -> str:
+    """A move in words; the SAE has what it moves."""
+    if move.mode == "family":
+        return f"family {sae.forest.name(move.target)} {urls.decimals(move.value)}"
+    label = sae.texts[move.target]
+    return f"{label} {urls.decimals(move.value)}" if move.mode == "strength" else f"{move.mode} {label}"
+
+
+def printed(lens: Lens, collection: str, source: ServedSAE | None) -> str:
+    """The lens as JSON, with the labels of the SAE that it was made on, if that is here."""
+    labels = dict(enumerate(source.texts)) if source else {}
+    names = {root: source.forest.name(root) for root in source.forest.families} if source else {}
+    return dump(lens, collection, labels, names)
+
+
 # --- made and changed -----------------------------------------------------------------------------
 
 
@@ -157,15 +174,22 @@ def without_moves(query: SearchQuery) -> SearchQuery:
 def pasted(query: SearchQuery, text: str) -> SearchQuery:
     """The search with the lens that `text` is, in JSON."""
     lens = parse(text)
+    return added(query, sayable(replace(lens, name=lens.name if clean(lens.name) else UNNAMED)))
+
+
+def sayable(lens: Lens) -> Lens:
+    """The lens as an address says it; `BadLens` where none can."""
     moves = tuple(replace(move, value=as_strength(move.value)) for move in lens.moves)
-    lens = Lens(clean(lens.name)[:MAX_NAME].strip() or UNNAMED, clean(lens.sae), moves)
+    lens = Lens(clean(lens.name)[:MAX_NAME].strip(), clean(lens.sae), moves)
+    if not lens.name:
+        raise BadLens("This lens has no name.", remedy="Give it one.")
     try:
         is_sayable = read_lens(print_lens(lens)) == lens
     except BadParameter:
         is_sayable = False
     if not is_sayable:
         raise BadLens("No SAE has the name that this lens gives.", remedy="Copy the lens again.")
-    return added(query, lens)
+    return lens
 
 
 def unfolded(query: SearchQuery, place: int, lens: Lens) -> SearchQuery:

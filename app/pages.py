@@ -32,7 +32,7 @@ from app.views.search import Notch
 NAMES = (
     "home", "overview", "search", "features", "feature", "embed",
     "families", "family", "growing", "document", "scorecard", "compare", "separate", "docs", "error",
-    "about", "sign_in", "audit", "unstored", "link", "links",
+    "about", "sign_in", "audit", "unstored", "link", "links", "list", "lists", "lens", "lenses",
 )  # fmt: skip
 ERROR_BLOCK = "error"  # what a fragment request gets instead of its block when it fails
 
@@ -159,6 +159,7 @@ def _environment() -> Environment:
         "typeset": lambda text: Markup(typeset(text)),  # noqa: S704 (escaped, and formulas cleaned, there)
         "plain": plain,
         "parameters": parameters,
+        "path": lambda address: urlsplit(address).path,
         "printed": printed,
         "twins": formats.twins,
         "tone": lambda share: min(3, int(4 * share)),

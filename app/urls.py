@@ -119,6 +119,19 @@ def links(collection: str) -> str:
     return f"/{_segment(collection)}/links"
 
 
+def lenses(collection: str) -> str:
+    return f"/{_segment(collection)}/lenses"
+
+
+def lens(collection: str, slug: str) -> str:
+    return f"/{_segment(collection)}/lenses/{slug}"
+
+
+def lens_file(collection: str, slug: str) -> str:
+    """A stored lens as it is pasted."""
+    return f"{lens(collection, slug)}/lens.json"
+
+
 def link(collection: str, slug: str) -> str:
     """What is known of a short link."""
     return f"/{_segment(collection)}/links/{slug}"
@@ -126,6 +139,15 @@ def link(collection: str, slug: str) -> str:
 
 def sign_out() -> str:
     return "/sign-out"
+
+
+def lists(collection: str) -> str:
+    """What people put together of its features."""
+    return f"/{_segment(collection)}/lists"
+
+
+def feature_list(collection: str, slug: str) -> str:
+    return f"{lists(collection)}/{_segment(slug)}"
 
 
 def audit() -> str:

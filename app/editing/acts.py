@@ -27,6 +27,7 @@ from app.pages import page
 from app.query import BadParameter
 from app.views.editing import FieldView, UnstoredView
 from sae_core.errors import BusyError, NotFoundError, SaefariError
+from sae_core.lenses import BadLens
 
 LINE, TEXT, CHOICE = "line", "text", "choice"
 VISIBILITIES = (
@@ -43,6 +44,7 @@ REASONS: tuple[tuple[type[SaefariError], int, str], ...] = (
     (BadText, 400, "This cannot be stored as it is"),
     (BadParameter, 400, "This cannot be stored as it is"),
     (BadForm, 400, "This cannot be stored as it is"),
+    (BadLens, 400, "This cannot be stored as it is"),
     (BusyError, 503, "This could not be stored now"),
     (DatabaseError, 503, "This could not be stored now"),
 )
@@ -62,8 +64,9 @@ class Field:
 class Act:
     """A form that stores something; fields that are not named are passed on as they are.
 
-    `do` stores it and says which page shows it; `theirs` makes fields of what a `Conflict` found there, with
-    the revision to be stored over; `back` is the page to go on with where nothing is stored.
+    `do` stores it and says which page shows it. Of a `Conflict`, `theirs` makes fields of what was found
+    there, with the revision to be stored over, and `mine` of what was to be stored. `back` is the page to go
+    on with where nothing is stored.
     """
 
     path: str
@@ -71,6 +74,7 @@ class Act:
     fields: tuple[Field, ...]
     do: Callable[[Request, Writing, Form], str]
     theirs: Callable[[Any], Mapping[str, str]] = lambda _: {}
+    mine: Callable[[Any], Mapping[str, str]] = lambda _: {}
     back: Callable[[Form], str] = page_of
 
 
@@ -96,7 +100,9 @@ def _perform(act: Act, request: Request, form: Form) -> Response:
 
 def _unstored(act: Act, form: Form, error: SaefariError) -> UnstoredView:
     status, title = next((status, title) for kind, status, title in REASONS if isinstance(error, kind))
-    theirs = act.theirs(error.theirs) if isinstance(error, Conflict) else {}
+    theirs: Mapping[str, str] = {}
+    if isinstance(error, Conflict):
+        form, theirs = form.but(act.mine(error.mine)), act.theirs(error.theirs)
     names = {field.name for field in act.fields}
     hidden = {**form, **{name: text for name, text in theirs.items() if name not in names}}
     is_hidden = isinstance(error, DatabaseError)  # which says where the database is
@@ -112,6 +118,7 @@ def _unstored(act: Act, form: Form, error: SaefariError) -> UnstoredView:
                 each.name, each.label, each.kind, form[each.name], list(each.choices), theirs.get(each.name)
             )
             for each in act.fields
+            if each.name in form or each.name in theirs
         ],
         button=act.button,
         back_url=act.back(form),

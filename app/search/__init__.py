@@ -18,6 +18,7 @@ from app import lenses, urls
 from app.caching import NOT_KEPT
 from app.deps import ServedCollection, ServedSAE, add_page, get_library, get_sae, paging, wanted_block
 from app.described import About
+from app.editing.lenses import offered
 from app.formats import JSON, Documents, Files, NothingToList, in_format, kinds, next_page, page_format
 from app.observing import KNOWN, STAGES
 from app.pages import page
@@ -149,7 +150,7 @@ def _say(
     asked = plan(get_library(request), collection, sae, query)
     problem = SaefariError(error.what, remedy=f"{error.remedy} {WITHOUT_MISTAKE}")
     asked = replace(asked, problem=problem)
-    return page(request, "search", answer(asked, began), status=400)
+    return page(request, "search", _with_stored(request, asked, answer(asked, began)), status=400)
 
 
 def _search(
@@ -162,13 +163,21 @@ def _search(
 
 def _answer(request: Request, asked: Search, began: float) -> Response:
     is_waiting = isinstance(asked.problem, EmbedderNotReady) and page_format(request) == JSON
-    view = answer(asked, began)
+    view = _with_stored(request, asked, answer(asked, began))
     STAGES.labels("rank").observe(view.ranking_seconds)
     STAGES.labels("say").observe(view.seconds - view.ranking_seconds)
     headers = {"Server-Timing": f"rank;dur={1e3 * view.ranking_seconds:.2f}"}
-    if isinstance(asked.problem, EmbedderNotReady) or results.is_hurried(view):
+    is_part_away = view.stored is not None and view.stored.problem
+    if isinstance(asked.problem, EmbedderNotReady) or results.is_hurried(view) or is_part_away:
         headers |= NOT_KEPT
     return page(request, "search", view, status=503 if is_waiting else 200, headers=headers)
+
+
+def _with_stored(request: Request, asked: Search, view: SearchView) -> SearchView:
+    """With the lenses that people stored, where the panel is shown."""
+    if not asked.wants("panel"):
+        return view
+    return replace(view, stored=offered(request, asked.collection, asked.query))
 
 
 def answer(asked: Search, began: float) -> SearchView:

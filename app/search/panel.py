@@ -18,7 +18,6 @@ from app.views.search import FamilySlider, Follower, FoundFamily, FoundFeature, 
 from sae_core.errors import EmbeddingError
 from sae_core.families import Family
 from sae_core.features import QUANTILES
-from sae_core.lenses import LensMove, dump
 from sae_core.steer import CancelledQuery, make_edit
 
 N_SLIDERS = 10
@@ -370,16 +369,13 @@ def lens_views(asked: Search) -> list[LensView]:
 
 def _lens(asked: Search, place: int, applied: AppliedLens) -> LensView:
     query, lens, sae = asked.query, applied.lens, asked.sae
-    source = applied.source
-    labels = dict(enumerate(source.texts)) if source else {}
-    names = {root: source.forest.name(root) for root in source.forest.families} if source else {}
     unfolded = lenses.unfolded(query, place, applied.carried.lens)
     can_unfold = len(unfolded.strengths) <= MAX_STRENGTHS and len(unfolded.families) <= MAX_FAMILIES
     return LensView(
         name=lens.name,
         sae=lens.sae,
         is_foreign=applied.is_foreign,
-        moves=[_said(move, sae) for move in applied.carried.lens.moves],
+        moves=[lenses.said(move, sae) for move in applied.carried.lens.moves],
         matches=[
             f"#{match.latent} is #{match.here} {sae.texts[match.here]} here, cosine {match.cosine:.2f}"
             for match in applied.carried.matches
@@ -391,7 +387,7 @@ def _lens(asked: Search, place: int, applied: AppliedLens) -> LensView:
         remove_url=query.url(lenses=(*query.lenses[:place], *query.lenses[place + 1 :]), page=1),
         unfold_url=unfolded.url() if can_unfold else None,
         share_url=urls.with_parameters(query.path(), [("lens", print_lens(lens))]),
-        text=dump(lens, asked.collection.name, labels, names),
+        text=lenses.printed(lens, asked.collection.name, applied.source),
     )
 
 
@@ -399,10 +395,3 @@ def _swapped(query: SearchQuery, first: int, second: int) -> str:
     order = list(query.lenses)
     order[first], order[second] = order[second], order[first]
     return query.url(lenses=tuple(order), page=1)
-
-
-def _said(move: LensMove, sae: ServedSAE) -> str:
-    if move.mode == "family":
-        return f"family {sae.forest.name(move.target)} {urls.decimals(move.value)}"
-    label = sae.texts[move.target]
-    return f"{label} {urls.decimals(move.value)}" if move.mode == "strength" else f"{move.mode} {label}"

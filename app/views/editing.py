@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from app.authored.access import OpenSession
 from app.authored.audit import Record
@@ -99,6 +99,7 @@ class Authored:
     label: Spoken | None  # None for documents
     notes: list[NoteView]  # latest first; private ones only for those who may see them
     problem: str = ""  # why nothing can be said of it
+    lists: list[tuple[str, str]] = field(default_factory=list)  # slug and name: one's own, of its SAE
 
 
 @dataclass(frozen=True)
@@ -162,3 +163,68 @@ class LinksView:
     has_more: bool
     url: str
     json_url: str
+
+
+@dataclass(frozen=True)
+class LensMoveView:
+    words: str
+    url: str | None  # of the feature or family; None where it is not here
+
+
+@dataclass(frozen=True)
+class StoredLensView:
+    """A stored lens."""
+
+    slug: str
+    name: str
+    collection: str
+    sae: str  # that it was made on
+    sae_url: str | None  # None: it is not here any more
+    moves: list[LensMoveView]
+    searches: list[Option]  # a search with it, on each SAE of the collection
+    author: str
+    visibility: str  # "public", "unlisted", "private"
+    revision: int
+    changed: str  # ISO 8601
+    origin: str  # where it was carried from, and how near; "": it was made here
+    may_change: bool
+    text: str  # the lens itself, as JSON to be pasted
+    url: str
+    json_url: str
+    file_url: str  # the text as a file
+    list_url: str
+
+
+@dataclass(frozen=True)
+class LensesView:
+    """The lenses of a collection that somebody sees in lists."""
+
+    collection: str
+    lenses: list[StoredLensView]  # the latest first
+    has_more: bool
+    url: str
+    json_url: str
+
+
+@dataclass(frozen=True)
+class LensChoice:
+    """A stored lens beside a search."""
+
+    name: str
+    author: str
+    n_moves: int
+    sae: str
+    is_foreign: bool  # another SAE than that of the search
+    url: str
+    put_on_url: str | None  # the search with it; None where there is no room
+
+
+@dataclass(frozen=True)
+class StoredLenses:
+    """What people stored, in the panel of a search."""
+
+    choices: list[LensChoice]
+    own: list[tuple[str, str]]  # slug and revision, and name, of those that who asks may store over
+    n: int  # how many there are in all
+    url: str
+    problem: str = ""

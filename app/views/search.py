@@ -14,6 +14,7 @@ from app.views.common import (
     Page,
     Trust,
 )
+from app.views.editing import StoredLenses
 
 
 @dataclass(frozen=True)
@@ -338,6 +339,7 @@ class SearchView:
     diverse: bool
     is_by_words: bool  # the text has no vector: what has its words is found, and ordered by them
     text_problem: str | None  # why texts are not searched by meaning
+    stored: StoredLenses | None = None  # by people; None where nobody may write
 
 
 @dataclass(frozen=True)
