@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+from typing import TYPE_CHECKING
 
 from fastapi import Request
 
-from app.authored import labels, notes
+from app.authored import labels, lists, notes
 from app.authored import subjects as authored_subjects
 from app.authored.engines import DatabaseError
+from app.authored.store import Actor
 from app.authored.subjects import Subject
 from app.authored.texts import BadText
 from app.caching import NOT_KEPT
@@ -19,6 +21,9 @@ from app.editing.notes import note_view
 from app.editing.visitors import find_actor, get_store
 from app.views.editing import Authored
 from sae_core.errors import BusyError
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
 
 log = logging.getLogger("saefari")
 
@@ -53,6 +58,18 @@ def about_document(request: Request, collection: str, document: str) -> Authored
         return None
 
 
+def _own_lists(session: Session, subject: Subject, viewer: Actor | None) -> list[tuple[str, str]]:
+    """Slugs and names of the lists to which somebody may add a feature."""
+    if viewer is None or subject.kind != "feature":
+        return []
+    found = lists.find_lists(session, subject.collection, viewer)
+    return [
+        (each.at.slug, each.said.name)
+        for each in found
+        if (each.at.author, each.said.sae) == (viewer.name, subject.sae)
+    ]
+
+
 def not_kept(authored: Authored | None) -> dict[str, str] | None:
     """The headers of a page that says nothing now of what was written, and may in a moment."""
     return NOT_KEPT if authored is not None and authored.problem else None
@@ -69,7 +86,8 @@ def _about(request: Request, subject: Subject, automatic: str = "") -> Authored:
             history = labels.find_history(session, subject)
             holds = {subject: shown_label(history, automatic)}
             votes = labels.count_votes(session, holds, viewer.name if viewer else "")[subject]
-            return Authored(shown, spoken(history, automatic, votes), found)
+            own = _own_lists(session, subject, viewer)
+            return Authored(shown, spoken(history, automatic, votes), found, lists=own)
     except (DatabaseError, BusyError) as error:
         log.error("What people wrote of %s could not be read: %s", subject.name, error)  # noqa: TRY400
         return Authored(shown, None, [], problem="What people wrote here cannot be shown at the moment.")

@@ -8,6 +8,7 @@ from app.formats.lists import MAX_ROWS, Column, Kind, Row, boolean, integer, num
 from app.views.common import FeatureChip, FeatureRow, NeighbourRow, TreeRow, Trust
 from app.views.families import FamilyCard
 from app.views.library import CollectionCard, SAESummary
+from app.views.lists import EntryView
 from app.views.search import SeparationRow
 
 _LATENT = integer("latent", "number of the feature in its SAE")
@@ -151,6 +152,28 @@ def feature_row(row: FeatureRow) -> Row:
     numbers = (row.n_documents, row.density, row.max, row.mean, row.quality, row.is_dead)
     named = (row.latent, label.text, label.source, *_trust(label.trust))
     return (*named, *numbers, row.family_label or "", row.family_url or "", row.url, label.trust.automatic)
+
+
+ENTRIES = Kind(
+    "list-entries",
+    "a feature that somebody put into a list, in its order",
+    (
+        _LATENT,
+        _LABEL,
+        *_trust_columns(),
+        text("remark", "why it is in the list"),
+        _PAGE,
+        _AUTOMATIC,
+    ),
+)
+
+
+def entry_row(entry: EntryView) -> Row:
+    """Of one whose SAE is not here any more only number and remark."""
+    if entry.feature is None:
+        return (entry.latent, "", "none", None, None, None, 0, entry.remark, "", "")
+    chip = entry.feature
+    return (chip.latent, chip.label, *_trust(chip.trust), entry.remark, chip.url, chip.trust.automatic)
 
 
 NEIGHBOURS = Kind(
@@ -366,6 +389,6 @@ NEAREST = Kind(
 )
 
 KINDS = (
-    COLLECTIONS, SAES, CURVE, BASELINES, MATCHES, FEATURES, NEIGHBOURS, FINGERPRINT, FAMILIES, MEMBERS,
-    SEPARATING, RESULTS, EVIDENCE, FAMILY_DOCUMENTS, DOCUMENT, NEAREST,
+    COLLECTIONS, SAES, CURVE, BASELINES, MATCHES, FEATURES, ENTRIES, NEIGHBOURS, FINGERPRINT, FAMILIES,
+    MEMBERS, SEPARATING, RESULTS, EVIDENCE, FAMILY_DOCUMENTS, DOCUMENT, NEAREST,
 )  # fmt: skip
