@@ -213,9 +213,11 @@ class SearchSlots:
         if scope["type"] != "http" or not self.is_search(scope["path"]):
             await self.app(scope, receive, send)
             return
+        caller = _Caller(receive)
         with SEARCHES.track_inprogress():
             try:
-                await self.turns.take(client_of(scope))
+                if not await caller.take(self.turns, client_of(scope)):
+                    return
             except Crowded:
                 REFUSED.inc()
                 what = "The server is busy with other searches."
@@ -225,10 +227,8 @@ class SearchSlots:
                 return
         slot = _Slot(self.turns)
         try:
-            message = await _pending_message(receive)
-            if message is not None and message["type"] == "http.disconnect":
-                return
-            await self.app(scope, _with_first(message, receive), slot.sending(send))
+            if not await caller.has_left():
+                await self.app(scope, caller.receive, slot.sending(send))
         finally:
             slot.free()
 
@@ -256,20 +256,33 @@ class _Slot:
         return send_and_free
 
 
-async def _pending_message(receive: Receive) -> Message | None:
-    """What the browser has sent already, without waiting for more."""
-    with anyio.CancelScope() as scope:
-        scope.cancel()
-        return await receive()
-    return None
+class _Caller:
+    """Who asked for a search; what they send before it runs is kept for it."""
 
     def __init__(self, receive: Receive) -> None:
         self._receive = receive
         self._kept: deque[Message] = deque()
         self._has_left = False
 
-def _with_first(message: Message | None, receive: Receive) -> Receive:
-    waiting = [] if message is None else [message]
+    async def take(self, turns: Turns, client: str) -> bool:
+        """Wait for a slot; False for somebody who left, whose place is free at once. Or Crowded."""
+        if turns.n_free:
+            await turns.take(client)
+            return True
+        has_slot = is_refused = False
+        async with anyio.create_task_group() as group:
+            group.start_soon(self._listen, group.cancel_scope)
+            try:
+                await turns.take(client)
+                has_slot = True
+            except Crowded:
+                is_refused = True
+            group.cancel_scope.cancel()
+        if is_refused:
+            raise Crowded
+        if has_slot and self._has_left:
+            turns.give_back()
+        return has_slot and not self._has_left
 
     async def has_left(self) -> bool:
         """Whether they are gone, by what has come already."""
@@ -278,4 +291,16 @@ def _with_first(message: Message | None, receive: Receive) -> Receive:
             await self._listen(scope)
         return self._has_left
 
-    return receive_rest
+    async def receive(self) -> Message:
+        return self._kept.popleft() if self._kept else await self._receive()
+
+    async def _listen(self, waiting: anyio.CancelScope) -> None:
+        """Until they leave, which ends the waiting; a body that goes on is left to whoever reads it."""
+        is_more = bool(self._kept) and self._kept[-1].get("more_body", False)
+        while not is_more and not self._has_left:
+            message = await self._receive()
+            self._kept.append(message)
+            is_more = message.get("more_body", False)
+            self._has_left = message["type"] == "http.disconnect"
+        if self._has_left:
+            waiting.cancel()

@@ -93,10 +93,11 @@ def test_who_leaves_while_waiting_leaves_no_slot_behind() -> None:
 def test_who_left_while_waiting_takes_no_place_from_others() -> None:
     served: list[str] = []
     refused: list[int] = []
+    done: anyio.Event
 
     async def search(scope: Scope, receive: Receive, send: Send) -> None:
         served.append(scope["client"][0])
-        await anyio.sleep(0.05)
+        await done.wait()
         await send({"type": "http.response.start", "status": 200, "headers": []})
 
     async def ask(slots: SearchSlots, client: str, gone: anyio.Event) -> None:
@@ -115,6 +116,8 @@ def test_who_left_while_waiting_takes_no_place_from_others() -> None:
         await slots(scope, receive, send)
 
     async def come_and_go() -> None:
+        nonlocal done
+        done = anyio.Event()
         slots = SearchSlots(search, slots=1, queue=2, is_search=lambda _: True)
         stays, leaves = anyio.Event(), anyio.Event()
         async with anyio.create_task_group() as group:
@@ -126,6 +129,7 @@ def test_who_left_while_waiting_takes_no_place_from_others() -> None:
             await anyio.wait_all_tasks_blocked()
             assert slots.turns.n_waiting == 0
             group.start_soon(ask, slots, "d", stays)
+            done.set()
         assert (slots.turns.n_free, slots.turns.n_waiting) == (1, 0)
 
     anyio.run(come_and_go)
