@@ -32,7 +32,7 @@ from app.views.search import Notch
 NAMES = (
     "home", "overview", "search", "features", "feature", "embed",
     "families", "family", "growing", "document", "scorecard", "compare", "separate", "docs", "error",
-    "about", "sign_in", "audit", "unstored", "link", "links", "lens", "lenses",
+    "about", "sign_in", "audit", "unstored", "link", "links", "list", "lists", "lens", "lenses",
 )  # fmt: skip
 ERROR_BLOCK = "error"  # what a fragment request gets instead of its block when it fails
 

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from app.editing import labels, lenses, links, notes, records, signing
+from app.editing import labels, lenses, links, lists, notes, records, signing
 
-ROUTERS = (signing.router, records.router, labels.router, notes.router, links.router, lenses.router)
+ROUTERS = (signing.router, records.router, labels.router, notes.router, links.router, lists.router, lenses.router)
