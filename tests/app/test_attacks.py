@@ -233,7 +233,8 @@ def test_odd_values_in_every_place_are_answered(client: TestClient, names: dict[
         method, target, headers = request
         answer = ask(client, target, headers, method, by="odd values")
         check(answer, f"{method} {target} {headers}")
-        assert answer.status >= 400 or method in {"GET", "HEAD"}, target
+        # 307: the same without a slash at the end, where it is refused
+        assert answer.status in {307, 308} or answer.status >= 400 or method in {"GET", "HEAD"}, target
 
     law()
 
