@@ -115,9 +115,11 @@ def _found(sae: ServedSAE, row: FeatureRow, words: str) -> FeatureRow:
     def n_in(text: str) -> int:
         return sum(word in text.casefold() for word in wanted)
 
+    shown = " ".join([row.label.text, *row.label.phrases])
+    if n_in(shown) == len(wanted):  # as a rule, and what a label rests on is read from its file
+        return row
     candidates = [candidate.text for candidate in sae.set.labels[row.latent].candidates]
     best = max(candidates, key=n_in, default="")
-    shown = " ".join([row.label.text, *row.label.phrases])
     return replace(row, found_by=shortened(best)) if n_in(best) > n_in(shown) else row
 
 

@@ -216,7 +216,7 @@ class FeatureSet:
     @classmethod
     def load(cls, folder: Path) -> FeatureSet:
         """Map what `save` wrote."""
-        sae = SAE.load(folder / "sae.safetensors")
+        sae = SAE.load(folder / "sae.safetensors", is_mapped=True)
         arrays = artifact.load_arrays(folder / "codes")
         codes = Codes(n_documents=len(arrays["document_ptr"]) - 1, n_latents=sae.n_latents, **arrays)
         training = artifact.load_json(folder / "training.json")

@@ -15,6 +15,8 @@ Shapes: B batch, D embedding width, N latents, K active per row.
 from __future__ import annotations
 
 import hashlib
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -172,8 +174,11 @@ class SAE:
         return to_bytes(self.tensors(), metadata=metadata)
 
     @classmethod
-    def load(cls, path: Path) -> SAE:
-        """Read what `save` wrote; `ArtifactError` if the file is damaged or of another format."""
+    def load(cls, path: Path, *, is_mapped: bool = False) -> SAE:
+        """Read what `save` wrote; `ArtifactError` if the file is damaged or of another format.
+
+        `is_mapped` leaves the weights in the file, which must never change, so that processes share them.
+        """
         remedy = "Rebuild it with `saefari build`, or restore the file from a backup."
         try:
             with safe_open(path, framework="np") as file:
@@ -183,7 +188,7 @@ class SAE:
                     what = f"{path} has the format '{found}', this version reads '{FORMAT}'."
                     raise ArtifactError(what, remedy=remedy)
                 names = (*TENSORS, THRESHOLDS) if THRESHOLDS in file.keys() else TENSORS  # noqa: SIM118
-                weights = {name: file.get_tensor(name) for name in names}
+                weights = _mapped(path, names) if is_mapped else {n: file.get_tensor(n) for n in names}
             _check_shapes(weights)
             return cls(
                 **weights,
@@ -194,6 +199,27 @@ class SAE:
         except (OSError, SafetensorError, KeyError, ValueError) as error:
             what = f"{path} cannot be read as an SAE: {error}."
             raise ArtifactError(what, remedy=remedy) from error
+
+
+def _mapped(path: Path, names: Sequence[str]) -> dict[str, Array]:
+    """Tensors of a safetensors file that was opened before; its header has their places."""
+    with path.open("rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(size))
+    if any(header[name]["dtype"] != "F32" for name in names):
+        raise ValueError("its weights are not float32")
+    return {
+        name: np.asarray(
+            np.memmap(
+                path,
+                dtype=np.dtype(np.float32).newbyteorder("<"),
+                mode="c",  # as writable as what is read, and as private; torch asks for that
+                offset=8 + size + header[name]["data_offsets"][0],
+                shape=tuple(header[name]["shape"]),
+            )
+        )
+        for name in names
+    }
 
 
 def _check_shapes(weights: dict[str, Array]) -> None:

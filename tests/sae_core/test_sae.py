@@ -57,9 +57,12 @@ def test_a_pick_with_value_zero_does_not_fire() -> None:
     assert values.tolist() == [0.5, 0.25]
 
 
-def test_load_is_the_inverse_of_save(sae: SAE, x_BD: np.ndarray, tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_mapped", [False, True])
+def test_load_is_the_inverse_of_save(sae: SAE, x_BD: np.ndarray, tmp_path: Path, is_mapped: bool) -> None:
     sae.save(tmp_path / "sae.safetensors")
-    loaded = SAE.load(tmp_path / "sae.safetensors")
+    loaded = SAE.load(tmp_path / "sae.safetensors", is_mapped=is_mapped)
+    is_in_file = str(tmp_path) in Path("/proc/self/maps").read_text()
+    assert is_in_file == is_mapped
     assert loaded.fingerprint() == sae.fingerprint()
     assert loaded.k == K
     np.testing.assert_array_equal(loaded.encode(x_BD).indices_BK, sae.encode(x_BD).indices_BK)
