@@ -4,4 +4,12 @@ from __future__ import annotations
 
 from app.editing import labels, lenses, links, lists, notes, records, signing
 
-ROUTERS = (signing.router, records.router, labels.router, notes.router, links.router, lists.router, lenses.router)
+ROUTERS = (
+    signing.router,
+    records.router,
+    labels.router,
+    notes.router,
+    links.router,
+    lists.router,
+    lenses.router,
+)
