@@ -17,7 +17,7 @@ FORGET_OTHER = @rm -f $(VENV)/.installed-*; $(BIN)/python -m pip uninstall -qqy 
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install install-dev demo serve test test-needs attack soak check format bench peers clean
+.PHONY: help install install-dev demo serve test test-needs attack faults soak check format bench peers clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -35,6 +35,9 @@ test: install-dev test-needs ## run all tests, in random order, several at a tim
 
 attack: install-dev ## send the application 10,000 requests that were made to do harm (minutes)
 	@ATTACK_REQUESTS=10000 $(BIN)/python -m pytest tests/app/test_attacks*.py
+
+faults: install-dev test-needs ## kill -9, full disks, databases that go away, 200 rounds (half an hour)
+	@FAULT_ROUNDS=200 $(BIN)/python -m pytest -s tests/faults tests/app/test_workers.py
 
 soak: install-dev ## 200 visitors for ten minutes, on one server process, then on two
 	@for workers in 1 2; do $(BIN)/python -m tests.soak.run --home $(HOME_DIR) --workers $$workers || exit 1; done

@@ -20,7 +20,7 @@ import uuid
 import weakref
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -239,7 +239,7 @@ def _publish(
         with path.open("rb") as file:
             os.fsync(file.fileno())
         entries[name] = carried.get(name) or {"size": path.stat().st_size, "sha256": sha256_of(path)}
-    built = datetime.now(UTC)
+    built = _next_moment(collection)
     whole = {"schema": SCHEMA, "built": built.isoformat()}
     content = json.dumps({**whole, **manifest, "files": entries}, ensure_ascii=False, indent=1).encode()
     write_atomic(folder / MANIFEST, content)
@@ -251,6 +251,16 @@ def _publish(
     before = served(collection)
     write_atomic(collection / "CURRENT", generation.encode())
     _prune(folder.parent, {generation, before})
+
+
+def _next_moment(collection: Path) -> datetime:
+    """Now, but after every generation that is there, if the clock was set back too: names are in order."""
+    now = datetime.now(UTC)
+    for name in reversed(generations(collection)):
+        with suppress(ValueError):  # a folder that somebody named
+            latest = datetime.strptime(name[:15], "%Y%m%d-%H%M%S").replace(tzinfo=UTC)
+            return max(now, latest + timedelta(seconds=1))
+    return now
 
 
 def served(collection: Path) -> str | None:

@@ -11,6 +11,7 @@ import os
 import signal
 import subprocess
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -47,13 +48,18 @@ def saefari(log: str, environment: str, *words: str) -> None:
     cli.main()
 
 
-WORK: dict[str, Callable[..., None]] = {"update": update, "saefari": saefari}
+def system(*words: str) -> None:
+    """Run a program where the work is done, which may be a namespace of its own."""
+    os.execvp(words[0], words)
+
+
+WORK: dict[str, Callable[..., None]] = {"update": update, "saefari": saefari, "system": system}
 
 
 @contextmanager
-def worker() -> Iterator[subprocess.Popen[str]]:
-    """A process that works on demand: see `start` and `end`."""
-    command = [sys.executable, "-m", "tests.killable"]
+def worker(*within: str) -> Iterator[subprocess.Popen[str]]:
+    """A process that works on demand, started by the command `within`: see `start` and `end`."""
+    command = [*within, sys.executable, "-m", "tests.killable"]
     with subprocess.Popen(
         command, cwd=Path(__file__).parent.parent, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
@@ -102,6 +108,8 @@ def _work(task: Callable[..., None], words: list[str]) -> None:
         status = 0
     except SystemExit as ended:
         status = int(ended.code or 0)
+    except BaseException:  # noqa: BLE001 (as Python would at the end)
+        traceback.print_exc()
     finally:
         sys.stdout.flush()
         sys.stderr.flush()

@@ -214,6 +214,11 @@ class Database:
             return DatabaseError(
                 f"The disk of {self.shown} is full, so nothing was stored.", remedy="Free some space."
             )
+        if code == sqlite3.SQLITE_IOERR:
+            return DatabaseError(
+                f"{self.shown} cannot be read or written: {error}.",
+                remedy="Its disk is full, or fails: free some space, or look at the system's log.",
+            )
         if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN):
             return self._unwritable(str(error))
         if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):

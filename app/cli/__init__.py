@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
-from typing import Any
+from typing import Any, NoReturn
 
 import typer
 
@@ -22,15 +24,32 @@ from app.cli import (
 from app.cli.common import fail
 from sae_core.errors import SaefariError, ToldElsewhere
 
+STOPPED = "Stopped. The same command goes on from what is already done."
+
+
+class _Terminated(KeyboardInterrupt):
+    """A SIGTERM, which unwinds as Ctrl-C does: drafts are removed and locks given back."""
+
 
 class _Commands(typer.core.TyperGroup):
-    """Ends a command that was interrupted with a word on what is left of its work."""
+    """Ends a command that was stopped with a word on what is left of its work."""
 
     def invoke(self, ctx: typer.Context) -> Any:  # type: ignore[override]
+        before = signal.signal(signal.SIGTERM, _terminate)
         try:
             return super().invoke(ctx)
+        except _Terminated:
+            print(f"saefari: {STOPPED}", file=sys.stderr, flush=True)  # noqa: T201 (the command line talks)
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            os.kill(os.getpid(), signal.SIGTERM)  # whoever sent it sees that it was this that ended us
         except KeyboardInterrupt:
-            fail("Stopped. The same command goes on from what is already done.", 130)
+            fail(STOPPED, 130)
+        finally:
+            signal.signal(signal.SIGTERM, before)
+
+
+def _terminate(_signal: int, _frame: object) -> NoReturn:
+    raise _Terminated
 
 
 app = typer.Typer(

@@ -1,4 +1,4 @@
-"""Commands of ours that a test breaks: forks of a process that has imported everything (tests/killable.py)."""
+"""Commands of ours that a test breaks: forks of a process that has imported all (tests/killable.py)."""
 
 from __future__ import annotations
 

@@ -8,7 +8,9 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import httpx2
@@ -16,9 +18,10 @@ import psycopg
 import pytest
 
 from app.authored import audit, labels
+from app.authored.engines import DatabaseError
 from app.authored.store import Store
 from app.authored.subjects import feature
-from tests.faults.running import COLLECTION, ROUNDS, Commands, Server, sae_of, session_of
+from tests.faults.running import COLLECTION, ROUNDS, Commands, Server, sae_of, session_of, until
 from tests.postgresql import Server as PostgreSQL
 
 N_EDITORS = 2
@@ -86,12 +89,13 @@ def rounds_of(commands: Commands, home: Path, url: str, kill: Callable[[int, Ser
             threads = [threading.Thread(target=each.work, args=(server,)) for each in editors]
             for thread in threads:
                 thread.start()
-            time.sleep(moments.uniform(0.05, 0.4))
+            until(partial(more_than, before, editors))
+            time.sleep(moments.uniform(0, 0.3))
             allowed = kill(at, server)
             for thread in threads:
                 thread.join(60)
         done.n_in_log += log.is_file() and log.stat().st_size > 0
-        store = Store.open(url)
+        store = until(partial(opened, url))  # a database that was killed may still be recovering
         for each in editors:
             each.look(store, sae_of(home))
             assert set(each.refused) <= set(allowed)
@@ -102,6 +106,16 @@ def rounds_of(commands: Commands, home: Path, url: str, kill: Callable[[int, Ser
     return done
 
 
+def opened(url: str) -> Store | None:
+    with suppress(DatabaseError):
+        return Store.open(url)
+    return None
+
+
+def more_than(n: int, editors: list[Editor]) -> bool:
+    return sum(each.acknowledged for each in editors) > n
+
+
 def kill_server(_at: int, server: Server) -> list[int]:
     os.kill(server.pid, signal.SIGKILL)
     return []
@@ -109,10 +123,10 @@ def kill_server(_at: int, server: Server) -> list[int]:
 
 @pytest.mark.parametrize("kind", ["sqlite"], indirect=True)
 def test_edits_survive_kill_9_of_the_server_before_sqlite_writes_them_back(
-    home: Path, url: str, commands: Commands, record_property: Callable[[str, object], None]
+    home: Path, url: str, commands: Commands
 ) -> None:
     done = rounds_of(commands, home, url, kill_server)
-    assert done.n_edits > ROUNDS
+    assert done.n_edits >= ROUNDS
     assert done.n_in_log > ROUNDS / 2, "there was nothing that a checkpoint had yet to write"
     print(f"{ROUNDS} rounds, {done.n_edits} edits, {done.n_in_log} times in the log only")  # noqa: T201
 
@@ -140,5 +154,5 @@ def test_edits_survive_kill_9_of_the_server_or_of_postgresql(
         return [503]
 
     done = rounds_of(commands, home, url, kill)
-    assert done.n_edits > ROUNDS
+    assert done.n_edits >= ROUNDS
     print(f"{ROUNDS} rounds, {done.n_edits} edits")  # noqa: T201
