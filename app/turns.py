@@ -297,7 +297,7 @@ class _Caller:
     async def _listen(self, waiting: anyio.CancelScope) -> None:
         """Until they leave, which ends the waiting; a body that goes on is left to whoever reads it."""
         is_more = bool(self._kept) and self._kept[-1].get("more_body", False)
-        while not is_more and not self._has_left:
+        while len(self._kept) < 2 and not is_more and not self._has_left:  # noqa: PLR2004 (a request, an end)
             message = await self._receive()
             self._kept.append(message)
             is_more = message.get("more_body", False)
