@@ -124,7 +124,7 @@ class Reader(Visitor):
 
     def link(self, page: Page) -> str:
         by_route: dict[str, list[str]] = {}
-        for each in page.links:
+        for each in page.links if page.url != "/docs" else ():  # which shows addresses that are only examples
             if WALKED.fullmatch(name := route(each)):
                 by_route.setdefault(name, []).append(each)
         return random.choice(random.choice(list(by_route.values()))) if by_route else self.base
@@ -215,7 +215,10 @@ class Editor(Visitor):
 
     def sign_in(self) -> None:
         self.browser.open("/sign-in")
-        answer = self.browser.send("/sign-in", {"token": self.token, "next": self.base})
+        while (
+            answer := self.browser.send("/sign-in", {"token": self.token, "next": self.base})
+        ).status == 429:
+            gevent.sleep(float(answer.headers["retry-after"]))
         assert answer.status == 303, answer.text
         self.browser.open(answer.headers["location"])
 
