@@ -11,7 +11,15 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import add_documents, labels, read_corpus, steer_latency, train_quality, train_speed
+from benchmarks import (
+    add_documents,
+    labels,
+    read_corpus,
+    steer_latency,
+    train_quality,
+    train_speed,
+    worker_memory,
+)
 from benchmarks.peers import conductor
 from benchmarks.peers.conductor import ENTRIES, ContestantError, Entry, Player
 from benchmarks.peers.contestant import Task, batches
@@ -178,6 +186,20 @@ def test_moves_are_timed_beside_the_textbook_and_nobody_is_lost(
         assert crowd["requests"] >= 3
         assert 0 < crowd["p50_ms"] <= crowd["p99_ms"] <= crowd["longest_ms"]
     assert found["peak_mib"] > found["own_mib"] > 0
+
+
+def test_memory_of_workers_is_that_of_all_processes(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setenv("SAEFARI_CORPORA", str(tmp_path))
+    monkeypatch.setattr(steer_latency, "N_LATENTS", 128)
+    run(monkeypatch, worker_memory, "--documents", "600", "--workers", "2", "--requests", "4")
+    found = last_line(capsys.readouterr().out)
+    (row,) = found["rows"]
+    assert row["workers"] == 2
+    assert 0 < row["own"] < row["pss"] < row["total"]
+    assert 0 < row["live_s"] <= row["ready_s"]
+    assert found["mapped_mib"] > 0
 
 
 def test_a_file_is_read_in_two_sizes_and_doubles_are_told(
