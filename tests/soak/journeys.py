@@ -179,8 +179,8 @@ class Steerer(Visitor):
     @task
     def steer(self) -> None:
         words = self.words()
-        page = self.browser.open(self.searched(words))
-        moved: dict[str, float] = {}
+        moved = {str(random.choice(self.place["latents"])): 0.1}  # added from its own page
+        page = self.browser.open(self.moved_to(words, moved))
         for _ in range(random.randint(2, 5)):
             self.think(1, 5)
             if not page.sliders:
