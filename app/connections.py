@@ -14,6 +14,7 @@ from collections import Counter
 from enum import Enum, auto
 from functools import lru_cache
 from ipaddress import ip_address, ip_network
+from math import inf
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -74,6 +75,7 @@ class Bounded(HttpToolsProtocol):
         self.n_bytes = self.n_body = 0  # that came in this phase, and of this body
         self.refused: _Refused | None = None
         self.is_deaf = False  # what still comes is not read
+        self.deadline = self.rings = inf  # of what is awaited, and of the timer, by the loop's clock
         self.timer: asyncio.TimerHandle | None = None
         self.clients = _clients.setdefault(server_state, Counter())
         self.who = ""
@@ -100,7 +102,7 @@ class Bounded(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
-        self._await(None)
+        self._ring_at(inf)
         self.clients[self.who] -= 1
         if not self.clients[self.who]:
             del self.clients[self.who]
@@ -182,12 +184,28 @@ class Bounded(HttpToolsProtocol):
     # --- what ends it -----------------------------------------------------------------------------
 
     def _await(self, seconds: float | None) -> None:
+        """Give the client so long; None: nothing is awaited. A timer that rings too early is left to ring."""
+        self.deadline = inf if seconds is None else self.loop.time() + seconds
+        if self.deadline < self.rings:
+            self._ring_at(self.deadline)
+
+    def _ring_at(self, when: float) -> None:
         if self.timer is not None:
             self.timer.cancel()
-        self.timer = None if seconds is None else self.loop.call_later(seconds, self._too_late)
+        self.rings = when
+        self.timer = None if when == inf else self.loop.call_at(when, self._ring)
+
+    def _ring(self) -> None:
+        is_late = self.loop.time() >= self.deadline
+        self._ring_at(inf if is_late else self.deadline)
+        if is_late:
+            self._too_late()
 
     def _too_late(self) -> None:
-        if self.phase is _Phase.NOTHING:
+        self.deadline = inf
+        if self.is_deaf:
+            self.transport.abort()
+        elif self.phase is _Phase.NOTHING:
             self.transport.close()  # silently: a browser's spare connection must not find an answer
         elif self.phase is _Phase.BODY and self.flow.read_paused:  # it is us who do not read
             self._await(self.settings.body_seconds)
@@ -210,8 +228,7 @@ class Bounded(HttpToolsProtocol):
             self.transport.write(self._answer(refused))
         # Closed at once, it would be reset by what still comes, and the client might never read the answer.
         self.transport.write_eof()
-        self._await(None)
-        self.timer = self.loop.call_later(LINGER, self.transport.abort)
+        self._await(LINGER)
 
     def _end_with_this_answer(self) -> None:
         self.is_deaf = True
