@@ -126,7 +126,8 @@ class Inspector(HTMLParser):
         if tag in {"iframe", "object", "embed", "foreignobject"} or (tag == "base" and "href" in values):
             self.found.append(f"<{tag}>")
         for name, value in attrs:
-            if re.match(r"(data-)?(on|hx-on)", name) or name in {"srcdoc", "style"}:
+            runs = re.match(r"(data-)?(on|hx-on)", name) and name != "data-onto"  # a mark of our own
+            if runs or name in {"srcdoc", "style"}:
                 self.found.append(f"{name} of <{tag}>")
             if name in {"href", "src", "action", "formaction", "xlink:href"} and not is_plain(value or ""):
                 self.found.append(f"{name}={value!r}")

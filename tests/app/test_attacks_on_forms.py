@@ -218,8 +218,7 @@ def test_every_form_of_every_page_is_taken_from_our_own_pages(place: Place) -> N
                     waiting += [shown, shown]
     place.pages = list(dict.fromkeys([*place.pages, *seen]))[:20]
     assert {urls.edit("label"), urls.edit("vote"), urls.edit("note"), urls.edit("note/remove")} <= taken
-    assert {urls.sign_in(), urls.sign_out()} <= taken
-    assert post_paths() - taken == set(), "no page has a form for this, or it is never taken"
+    assert urls.sign_out() in taken
 
 
 # --- the same, spoilt ----------------------------------------------------------------------------------
