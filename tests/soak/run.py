@@ -82,9 +82,9 @@ class Server:
         return look(self.process.pid)
 
     def stop(self) -> None:
-        assert self.process is not None
-        self.process.terminate()
-        self.process.wait(60)
+        if self.process is not None:
+            self.process.terminate()
+            self.process.wait(60)
 
 
 def _until(find: Any, seconds: float = SECONDS_TO_START) -> Any:
@@ -286,8 +286,8 @@ def soak(
     saefari(environment, "db", "upgrade")
     editors = tokens(environment, max(2, round(users * EDITORS)))
     server = Server(home, workers, environment)
-    server.start()
     try:
+        server.start()
         (home / "plan.json").write_text(json.dumps({"tokens": editors, "places": places(server.url)}))
         before = server.look()
         mark, end, client = visit(server, home, users, seconds, pace)
