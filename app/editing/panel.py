@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
 
 from fastapi import Request
 
 from app.authored import labels, lists, notes
 from app.authored import subjects as authored_subjects
 from app.authored.engines import DatabaseError
+from app.authored.lists import FeatureList
 from app.authored.store import Actor
 from app.authored.subjects import Subject
 from app.authored.texts import BadText
@@ -21,9 +21,6 @@ from app.editing.notes import note_view
 from app.editing.visitors import find_actor, get_store
 from app.views.editing import Authored
 from sae_core.errors import BusyError
-
-if TYPE_CHECKING:
-    from sqlalchemy.orm import Session
 
 log = logging.getLogger("saefari")
 
@@ -58,11 +55,8 @@ def about_document(request: Request, collection: str, document: str) -> Authored
         return None
 
 
-def _own_lists(session: Session, subject: Subject, viewer: Actor | None) -> list[tuple[str, str]]:
+def _own_lists(found: list[FeatureList], subject: Subject, viewer: Actor) -> list[tuple[str, str]]:
     """Slugs and names of the lists to which somebody may add a feature."""
-    if viewer is None or subject.kind != "feature":
-        return []
-    found = lists.find_lists(session, subject.collection, viewer)
     return [
         (each.at.slug, each.said.name)
         for each in found
@@ -86,7 +80,9 @@ def _about(request: Request, subject: Subject, automatic: str = "") -> Authored:
             history = labels.find_history(session, subject)
             holds = {subject: shown_label(history, automatic)}
             votes = labels.count_votes(session, holds, viewer.name if viewer else "")[subject]
-            own = _own_lists(session, subject, viewer)
+            own = []
+            if viewer is not None and subject.kind == "feature":
+                own = _own_lists(lists.find_lists(session, subject.collection, viewer), subject, viewer)
             return Authored(shown, spoken(history, automatic, votes), found, lists=own)
     except (DatabaseError, BusyError) as error:
         log.error("What people wrote of %s could not be read: %s", subject.name, error)  # noqa: TRY400
