@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import itertools
+import json
 import random
 import re
 import shutil
@@ -320,11 +321,15 @@ class Catalog:
 
         `said` has the labels that hold in place of those of the build, "" where that is rejected.
         """
-        conditions = _feature_conditions(query, said)
+        conditions, start, most = _feature_conditions(query, said), (query.page - 1) * size, most or size
         chosen = sa.select(_FEATURES.c.latent).where(*conditions)
-        page = chosen.order_by(*_order(query.sort, said)).limit(most or size).offset((query.page - 1) * size)
+        page = chosen.order_by(*_ORDERS[query.sort]).limit(most).offset(start)
         count = sa.select(sa.func.count()).select_from(_FEATURES).where(*conditions)
         with self._connection() as connection:
+            if said and query.sort == "label":
+                rows = connection.execute(chosen.add_columns(_FEATURES.c.label_key))
+                ordered = _by_label(rows, said)
+                return Listing(ordered[start : start + most], len(ordered))
             latents = [int(latent) for latent in connection.execute(page).scalars()]
             return Listing(latents, int(connection.execute(count).scalar_one()))
 
@@ -393,11 +398,16 @@ _ORDERS: dict[str, tuple[sa.ColumnElement[Any], ...]] = {
 }
 
 
-def _order(sort: str, said: Said) -> tuple[sa.ColumnElement[Any], ...]:
-    if sort != "label" or not said:
-        return _ORDERS[sort]
-    keys = {latent: sort_key(text) for latent, text in said.items()}
-    return (sa.case(keys, value=_FEATURES.c.latent, else_=_FEATURES.c.label_key), _FEATURES.c.latent)
+def _by_label(rows: Iterable[Sequence[Any]], said: Said) -> list[int]:
+    """The latents of (latent, key of its label by a build), in the order of the labels that hold."""
+    keys = {latent: sort_key(said[latent]) if latent in said else key for latent, key in rows}
+    return sorted(keys, key=lambda latent: (keys[latent], latent))
+
+
+def _among(latents: Iterable[int]) -> sa.ColumnElement[bool]:
+    """The feature is one of these: as one variable, of which a statement has no more than 32,766."""
+    listed = sa.func.json_each(json.dumps(list(latents))).table_valued("value")
+    return _FEATURES.c.latent.in_(sa.select(listed.c.value))
 
 
 def _said_with(words: str, said: Said) -> list[int]:
@@ -417,8 +427,7 @@ def _feature_conditions(query: FeatureQuery, said: Said) -> list[sa.ColumnElemen
         conditions.append(_FEATURES.c.n_documents > 0)
     if query.labelled:
         named = [latent for latent, text in said.items() if text]
-        has_label = (_FEATURES.c.label != "") & _FEATURES.c.latent.not_in(said)
-        conditions.append(has_label | _FEATURES.c.latent.in_(named))
+        conditions.append(((_FEATURES.c.label != "") & ~_among(said)) | _among(named))
     if query.min_density is not None:
         conditions.append(_FEATURES.c.density >= query.min_density)
     if query.max_density is not None:
@@ -426,7 +435,7 @@ def _feature_conditions(query: FeatureQuery, said: Said) -> list[sa.ColumnElemen
     if query.words:
         match = fts_match(query.words)
         has_words = _HAS_WORDS.bindparams(match=match) if match else sa.false()
-        conditions.append(sa.or_(has_words, _FEATURES.c.latent.in_(_said_with(query.words, said))))
+        conditions.append(sa.or_(has_words, _among(_said_with(query.words, said))))
     return conditions
 
 

@@ -8,6 +8,7 @@ import sqlite3
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -139,6 +140,18 @@ def test_keywords_are_looked_up_once(library: Catalog, monkeypatch: pytest.Monke
 def test_labels_sort_like_a_dictionary() -> None:
     words = ["Zebra", "étude", "apple", '"Eta" meson', "", "zèbres"]
     assert sorted(words, key=sort_key) == ["apple", '"Eta" meson', "étude", "Zebra", "zèbres", ""]
+
+
+@pytest.mark.parametrize("how", [{}, {"labelled": True}, {"words": "called"}], ids=str)
+def test_features_are_in_the_order_of_their_labels_however_many_people_wrote(
+    how: dict[str, Any], written: Catalog, planted: Planted
+) -> None:
+    """More labels than one statement of SQLite may have parameters, in reverse order of the features."""
+    said = {latent: f"called {40_000 - latent}" for latent in range(40_000)}
+    query = FeatureQuery(planted.explorer.name, planted.sae, sort="label", dead=True, page=2, **how)
+    listing, total = written.features(query, 10, said=said), len(planted.set.labels)
+    assert (listing.latents, listing.total) == (list(range(total - 11, total - 21, -1)), total)
+    assert written.features(replace(query, sort="quality"), 10, said=said).total == total
 
 
 def test_the_catalogue_cannot_be_written_to(written: Catalog) -> None:
