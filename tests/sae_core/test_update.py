@@ -313,8 +313,8 @@ def test_a_label_stays_where_the_feature_falls_silent_and_fires_again(home: Path
     before = load(home)
     space = min(before.saes.values(), key=lambda each: each.sae.n_latents)
     counts = space.codes.counts()
-    latent = min(np.flatnonzero(space.named_N), key=lambda at: counts[at])
-    positions = space.codes.of_latent(int(latent))[0].tolist()
+    latent = min(np.flatnonzero(space.named_N).tolist(), key=lambda at: counts[at])
+    positions = space.codes.of_latent(latent)[0].tolist()
     remove(home, [OLD[at].id for at in positions])
     silent = load(home).saes[space.name]
     assert silent.codes.counts()[latent] == 0
