@@ -71,7 +71,8 @@ def create_app(settings: Settings | None = None, explorers: Mapping[str, Explore
         app.state.store = Store.open(settings.authored_url) if settings.editing else None
         app.state.shelf = shelf = Shelf(settings, None if explorers is None else Library.of(explorers))
         app.state.grower = Grower()
-        threading.Thread(target=_warm_up, args=(shelf, settings), name="warm-up", daemon=True).start()
+        app.state.unusable = []  # templates
+        threading.Thread(target=_warm_up, args=(app, shelf), name="warm-up", daemon=True).start()
         app.state.naming = naming = None if app.state.store is None else Naming(app.state.store)
         watching = [asyncio.create_task(each.watch()) for each in (shelf, naming) if each is not None]
         try:
@@ -120,9 +121,9 @@ def create_app(settings: Settings | None = None, explorers: Mapping[str, Explore
     return app
 
 
-def _warm_up(shelf: Shelf, settings: Settings) -> None:
+def _warm_up(app: FastAPI, shelf: Shelf) -> None:
     """What a first page would have to wait for: templates, then encoders. Pages need neither to be done."""
-    pages.set_up(auto_reload=settings.reload_templates)
+    app.state.unusable = pages.set_up(auto_reload=app.state.settings.reload_templates)
     shelf.load_encoders()
 
 
@@ -132,15 +133,16 @@ def live() -> Response:
 
 
 def ready(request: Request) -> Response:
-    """The collections are loaded; how far their encoders are, and what could not be read."""
+    """Collections are loaded, no template has failed; how far encoders are, what could not be read."""
     library = get_library(request)
     encoders = {name: collection.explorer.embedder_state for name, collection in library.collections.items()}
-    is_ready = bool(encoders) or not library.problems
+    unusable = request.app.state.unusable
+    is_ready = (bool(encoders) or not library.problems) and not unusable
     not_read = {
         "not_served": [name for name in library.unreadable if name not in library.collections],
         "not_renewed": [name for name in library.unreadable if name in library.collections],
     }
-    answer = {"ready": is_ready, "encoders": encoders, **not_read}
+    answer = {"ready": is_ready, "encoders": encoders, **not_read, "templates_not_usable": unusable}
     return JSONResponse(answer, 200 if is_ready else 503)
 
 

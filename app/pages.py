@@ -8,6 +8,7 @@ wants to replace.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Hashable, Mapping
 from functools import lru_cache
 from typing import Any
@@ -15,7 +16,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 from fastapi import Request
 from fastapi.responses import HTMLResponse, Response
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template, TemplateError
 from markupsafe import Markup
 from pydantic import TypeAdapter
 
@@ -29,11 +30,8 @@ from app.views.common import TreeRow
 from app.views.editing import VISITOR, Visitor
 from app.views.search import Notch
 
-NAMES = (
-    "home", "overview", "search", "features", "feature", "embed",
-    "families", "family", "growing", "document", "scorecard", "compare", "separate", "docs", "error",
-    "about", "sign_in", "audit", "unstored", "link", "links", "list", "lists", "lens", "lenses",
-)  # fmt: skip
+log = logging.getLogger("saefari")
+
 ERROR_BLOCK = "error"  # what a fragment request gets instead of its block when it fails
 
 NARROW_SPACE = "\u202f"
@@ -90,12 +88,21 @@ def render_file(name: str, view: Any) -> str:
     return _environment().get_template(f"files/{name}").render(view=view)
 
 
-def set_up(*, auto_reload: bool = False) -> None:
-    """Compile every template now, so that no visitor waits; `auto_reload` is for working on templates."""
-    environment = _environment()
-    environment.auto_reload = auto_reload
-    for name in NAMES:
-        environment.get_template(f"pages/{name}.html")
+def set_up(*, auto_reload: bool = False) -> list[str]:
+    """Compile every template now, so that no visitor waits; `auto_reload` is for working on templates.
+
+    The names of those that cannot be used; why is in the log.
+    """
+    failed: list[str] = []
+    for name in sorted(_loader().list_templates()):
+        try:
+            environment = _environment()  # which needs a template itself
+            environment.auto_reload = auto_reload
+            environment.get_template(name)
+        except (TemplateError, OSError, UnicodeError):
+            log.exception("The template %s cannot be used, and no page that needs it", name)
+            failed.append(name)
+    return failed
 
 
 def _wanted_block(request: Request, template: Template) -> str | None:
@@ -136,10 +143,14 @@ def _template(name: str) -> Template:
     return environment.get_template(f"pages/{name}.html")
 
 
+def _loader() -> FileSystemLoader:
+    return FileSystemLoader(asset_folder("templates"))
+
+
 @lru_cache(maxsize=1)
 def _environment() -> Environment:
     environment = Environment(
-        loader=FileSystemLoader(asset_folder("templates")),
+        loader=_loader(),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

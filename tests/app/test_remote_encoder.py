@@ -289,6 +289,7 @@ def test_a_dead_endpoint_costs_one_wait_and_nothing_else_until_it_is_back(
             "encoders": {"papers": "failed"},
             "not_served": [],
             "not_renewed": [],
+            "templates_not_usable": [],
         }
         n_calls = len(built.server.calls)
         page = client.get(url.removesuffix(".json"), params={"q": "asked again at once"})

@@ -18,10 +18,10 @@ from fastapi.responses import PlainTextResponse
 from fastapi.testclient import TestClient
 from starlette.types import Message, Receive, Scope, Send
 
-from app import documents, search
+from app import documents, pages, search
 from app.main import create_app
 from app.middleware import SECURITY_HEADERS
-from app.settings import Settings
+from app.settings import Settings, asset_folder
 from app.turns import SearchSlots
 from tests.app.served import Listening, Planted, serve
 
@@ -146,6 +146,28 @@ def test_an_encoder_that_fails_in_an_unforeseen_way_is_said_to_have_failed(plant
             if client.get("/ready").json()["encoders"] == {explorer.name: "failed"}:
                 break
         assert "MemoryError" in client.get(f"{planted.search}?q=asked+of+no+encoder").text
+
+
+@pytest.mark.parametrize("name", ["ui.html", "base.html", "pages/scorecard.html"])
+def test_a_template_that_fails_keeps_no_encoder_from_loading(
+    name: str, planted: Planted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: Any
+) -> None:
+    shutil.copytree(asset_folder("templates"), tmp_path / "templates")
+    (tmp_path / "templates" / name).write_text("{% this is no template %}")
+    explorer, loaded = copy.copy(planted.explorer), threading.Event()
+    explorer._embedder, explorer.embedder_state = None, "loading"
+    explorer.load_encoder = lambda **_: loaded.set()  # type: ignore[method-assign]
+    monkeypatch.setattr(pages, "asset_folder", tmp_path.joinpath)
+    pages._environment.cache_clear()
+    try:
+        with TestClient(serve(planted, explorer)) as client:
+            assert loaded.wait(10)
+            ready = client.get("/ready")
+    finally:
+        pages._environment.cache_clear()
+    assert ready.status_code == 503
+    assert name in ready.json()["templates_not_usable"]
+    assert f"The template {name} cannot be used" in caplog.text
 
 
 # --- capacity -------------------------------------------------------------------------------------
