@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from fastapi.staticfiles import StaticFiles
+from fastapi.telemetry import TelemetryConfig
 from starlette.exceptions import HTTPException
 from threadpoolctl import threadpool_limits
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
@@ -58,6 +59,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("saefari")
 
+# Its spans would have queries in them, and belong to whatever trace a visitor names.
+NOT_OF_FASTAPI: TelemetryConfig = {"auto_configure": False, "tracing": False, "metrics": False, "logs": False}
+
 A_YEAR = "public, max-age=31536000, immutable"
 _TITLES = {404: "There is no such page", 405: "This address is only for reading"}
 
@@ -88,7 +92,14 @@ def create_app(settings: Settings | None = None, explorers: Mapping[str, Explore
             if app.state.store is not None:
                 app.state.store.close()
 
-    app = FastAPI(title="Saefari", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
+    app = FastAPI(
+        title="Saefari",
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        telemetry=NOT_OF_FASTAPI,
+    )
     app.state.settings, app.state.pictures = settings, sharing.Pictures()
     app.add_middleware(
         SearchSlots, slots=settings.search_slots, queue=settings.search_queue, is_search=search.is_search

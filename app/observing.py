@@ -9,10 +9,13 @@ import logging
 import re
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import anyio.to_thread
 import prometheus_client as prometheus
 import structlog
 from fastapi import Request
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from app.settings import Settings
+    from app.tracing import RequestSpan, Tracing
 
 log = logging.getLogger("saefari.request")
 
@@ -59,16 +63,21 @@ KNOWN = prometheus.Counter(
 )
 
 
+_SPAN: ContextVar[RequestSpan | None] = ContextVar("saefari_span", default=None)  # threads inherit it
+_OF_TRACES = ("traceparent", "tracestate")
+
+
 class Observed:
-    """Gives each request an id, a line in the log if that is wanted, and a place in the numbers."""
+    """Gives each request an id, a place in the numbers, and if wanted a line in the log and a span."""
 
     def __init__(self, app: ASGIApp, *, settings: Settings) -> None:
         self.app = app
         self.settings = settings
+        self.tracing = _tracing(settings)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
-            await self.app(scope, receive, send)
+            await self.app(scope, receive, self._closing(send))
             return
         name = self._id_of(scope)
         scope[REQUEST_ID] = name
@@ -84,17 +93,37 @@ class Observed:
             await send(message)
 
         RUNNING.inc()
+        span = None if self.tracing is None else self.tracing.begin(scope["method"], self._trace_of(scope))
+        before = _SPAN.set(span)
         with structlog.contextvars.bound_contextvars(request=name):
             try:
                 await self.app(scope, receive, send_and_count)
             finally:
                 RUNNING.dec()
+                _SPAN.reset(before)
+                if span is not None:
+                    span.end(scope.get(ROUTE), status, name)
                 self._note(scope, status, size, time.perf_counter() - began)
+
+    def _closing(self, send: Send) -> Send:
+        """The last spans are sent before the server is told that the application has ended."""
+
+        async def send_last(message: Message) -> None:
+            if self.tracing is not None and message["type"].startswith("lifespan.shutdown."):
+                await anyio.to_thread.run_sync(self.tracing.close)
+            await send(message)
+
+        return send_last
 
     def _id_of(self, scope: Scope) -> str:
         """The id that a proxy gave, if we are told to believe it; else a new one."""
         given = Headers(scope=scope).get("x-request-id", "") if self.settings.trust_request_ids else ""
         return given if _GIVEN_ID.fullmatch(given) else secrets.token_hex(6)
+
+    def _trace_of(self, scope: Scope) -> dict[str, str]:
+        """Which trace a proxy says that this belongs to; believed where its ids are."""
+        headers = Headers(scope=scope) if self.settings.trust_request_ids else {}
+        return {name: headers[name] for name in _OF_TRACES if name in headers}
 
     def _note(self, scope: Scope, status: int, size: int, seconds: float) -> None:
         SECONDS.labels(scope.get(ROUTE, "other"), str(status or "left")).observe(seconds)
@@ -110,6 +139,27 @@ class Observed:
                     "client": (scope.get("client") or ("",))[0],
                 },
             )
+
+
+def _tracing(settings: Settings) -> Tracing | None:
+    if not settings.otlp_endpoint:
+        return None
+    from app.tracing import Tracing
+
+    return Tracing(settings.otlp_endpoint)
+
+
+@contextmanager
+def stage(name: str) -> Iterator[None]:
+    """Time a stage of a search, also one that fails."""
+    began = time.perf_counter()
+    try:
+        yield
+    finally:
+        seconds = time.perf_counter() - began
+        STAGES.labels(name).observe(seconds)
+        if span := _SPAN.get():
+            span.stage(name, seconds)
 
 
 def named(route: str, endpoint: Callable[[Request], Awaitable[Response]]) -> Callable[..., Any]:

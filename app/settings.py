@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 _HOST = r"(?:[a-z0-9_-]+(?:\.[a-z0-9_-]+)*\.?|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?"
 _ORIGIN = re.compile(rf"https?://{_HOST}", re.IGNORECASE)
 _ORIGINS = re.compile(rf"https?://(?:\*\.)?{_HOST}(?::\*)?", re.IGNORECASE)
+_BASE = re.compile(rf"https?://{_HOST}(?!.*/v1/traces$)(?:/[\w.~/-]*)?", re.IGNORECASE)
 # Of its own: what browsers themselves send, and what says who asks, cannot also be a name.
 _USER_HEADER = re.compile(r"(?!x-forwarded-(?:for|proto|host)$)(?:x|remote)-[a-z0-9-]{1,60}", re.IGNORECASE)
 
@@ -175,6 +176,11 @@ class Settings(BaseSettings):
     metrics_port: int = Field(
         default=0, ge=0, le=65_535, description="The port on which Prometheus finds numbers; 0: none."
     )
+    otlp_endpoint: str = Field(
+        default="",
+        description="The OpenTelemetry collector that gets a span for each request, by OTLP over HTTP, as "
+        "http://127.0.0.1:4318; needs the extra otel.",
+    )
     reload_templates: bool = Field(
         default=False, description="Read templates again when they change; for people who work on them."
     )
@@ -186,6 +192,14 @@ class Settings(BaseSettings):
         if value and not _ORIGIN.fullmatch(value):
             raise ValueError("it must be an address without a path, as https://explorer.example.org")
         return value.lower()
+
+    @field_validator("otlp_endpoint")
+    @classmethod
+    def _is_base(cls, value: str) -> str:
+        value = value.strip().rstrip("/")
+        if value and not _BASE.fullmatch(value):
+            raise ValueError("it must be an address without /v1/traces, as http://127.0.0.1:4318")
+        return value
 
     @field_validator("embed_on")
     @classmethod

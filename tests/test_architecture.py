@@ -38,6 +38,7 @@ ONLY_IN = {
     "psycopg": set(),  # SQLAlchemy asks for it
     "jinja2": {"app/pages.py"},
     "PIL": {"app/sharing/drawing.py", "app/sharing/typefaces.py"},
+    "opentelemetry": {"app/tracing.py"},
     "os.environ": {"app/settings.py"},
     "os.getenv": {"app/settings.py"},
 }

@@ -134,6 +134,9 @@ def serve_home(settings: Settings) -> None:
         from app.authored.store import Store
 
         Store.open(settings.authored_url).close()  # or say what to do: no worker could start
+    if settings.otlp_endpoint:
+        import app.tracing  # noqa: F401 (the same)
+
     listener = _listen(settings.host, settings.port)
     host, port = listener.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host

@@ -20,7 +20,7 @@ from app.deps import ServedCollection, ServedSAE, add_page, get_library, get_sae
 from app.described import About
 from app.editing.lenses import offered
 from app.formats import JSON, Documents, Files, NothingToList, in_format, kinds, next_page, page_format
-from app.observing import KNOWN, STAGES
+from app.observing import KNOWN, stage
 from app.pages import page
 from app.query import MAX_PAGE, BadParameter, Parameters, SearchQuery, readable
 from app.search import facets, moves, panel, results
@@ -66,7 +66,7 @@ async def search(request: Request) -> Response:
     KNOWN.labels("text", is_embedded).inc()
     if wanted_block(request) != "results" or query.lenses or not is_embedded:
         return await _in_thread(request, _search, request, collection, sae, query, began)
-    asked = plan(get_library(request), collection, sae, query, "results")
+    asked = _plan(request, collection, sae, query, "results")
     is_quick = _is_quick(asked)
     KNOWN.labels("sum", is_quick).inc()
     if is_quick:
@@ -109,7 +109,7 @@ def _search_file(request: Request, name: str) -> Documents | Response:
     changed = lenses.asked_for(query, parameters)
     if changed is not None:
         return RedirectResponse(in_format(request, changed.url()), 303)
-    asked = plan(get_library(request), collection, sae, query, "results")
+    asked = _plan(request, collection, sae, query, "results")
     if isinstance(asked.problem, EmbedderNotReady):
         raise asked.problem
     if asked.problem is not None or asked.x_D is None:
@@ -147,7 +147,7 @@ def _say(
 ) -> Response:
     """The whole page for an address with a mistake: what can be read of it in the panel, and a sentence."""
     query = readable(collection.name, sae.name, request.scope["query_string"], sae.n_latents)
-    asked = plan(get_library(request), collection, sae, query)
+    asked = _plan(request, collection, sae, query)
     problem = SaefariError(error.what, remedy=f"{error.remedy} {WITHOUT_MISTAKE}")
     asked = replace(asked, problem=problem)
     return page(request, "search", _with_stored(request, asked, answer(asked, began)), status=400)
@@ -158,19 +158,29 @@ def _search(
 ) -> Response:
     block = wanted_block(request)
     block = block if block in BLOCKS else None
-    return _answer(request, plan(get_library(request), collection, sae, query, block), began)
+    return _answer(request, _plan(request, collection, sae, query, block), began)
+
+
+def _plan(
+    request: Request,
+    collection: ServedCollection,
+    sae: ServedSAE,
+    query: SearchQuery,
+    block: str | None = None,
+) -> Search:
+    with stage("plan"):
+        return plan(get_library(request), collection, sae, query, block)
 
 
 def _answer(request: Request, asked: Search, began: float) -> Response:
     is_waiting = isinstance(asked.problem, EmbedderNotReady) and page_format(request) == JSON
     view = _with_stored(request, asked, answer(asked, began))
-    STAGES.labels("rank").observe(view.ranking_seconds)
-    STAGES.labels("say").observe(view.seconds - view.ranking_seconds)
     headers = {"Server-Timing": f"rank;dur={1e3 * view.ranking_seconds:.2f}"}
     is_part_away = view.stored is not None and view.stored.problem
     if isinstance(asked.problem, EmbedderNotReady) or results.is_hurried(view) or is_part_away:
         headers |= NOT_KEPT
-    return page(request, "search", view, status=503 if is_waiting else 200, headers=headers)
+    with stage("write"):
+        return page(request, "search", view, status=503 if is_waiting else 200, headers=headers)
 
 
 def _with_stored(request: Request, asked: Search, view: SearchView) -> SearchView:
@@ -191,12 +201,14 @@ def answer(asked: Search, began: float) -> SearchView:
     words = results.words(asked)
     try:
         ranking_began = time.perf_counter()
-        found = _rank(asked, asked.x_D, words)
+        with stage("rank"):
+            found = _rank(asked, asked.x_D, words)
         ranking_seconds = time.perf_counter() - ranking_began
     except CancelledQuery as error:
         return _view(asked, None, began, message=str(error))
-    shown = results.show(asked, asked.x_D, found, words)
-    view = _view(asked, found, began, message=results.message(asked, found), shown=shown)
+    with stage("say"):
+        shown = results.show(asked, asked.x_D, found, words)
+        view = _view(asked, found, began, message=results.message(asked, found), shown=shown)
     return replace(view, ranking_seconds=ranking_seconds)
 
 
