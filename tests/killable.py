@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+import torch._dynamo  # what an optimiser imports at its first step: two seconds of every trial
 
 import app.main  # noqa: F401 (what a server needs, before the fork)
 from app import cli

@@ -25,7 +25,7 @@ from tests.app.editors import HERE, token
 from tests.planted import PlantedEmbedder, documents
 
 COLLECTION = "c"
-ROUNDS = int(os.environ.get("FAULT_ROUNDS", "8"))  # `make faults` wants 200
+ROUNDS = int(os.environ.get("FAULT_ROUNDS", "4"))  # `make faults` wants 200
 N_DOCUMENTS = 300
 
 

@@ -17,7 +17,7 @@ from sae_core import artifact
 from sae_core.artifact import load_manifest
 from tests.faults.running import COLLECTION, ROUNDS, Commands, build_words, until
 
-N_KILLS = max(4, ROUNDS // 4)
+N_KILLS = max(2, ROUNDS // 4)
 TIMED = re.compile(r'"(seconds|rows_per_second|evaluation_share)[^,}]*')
 GENERATION = re.compile(r"\d{8}-\d{6}-[0-9a-f]{12}")
 

@@ -29,7 +29,7 @@ from tests.authored.test_schema import rows
 from tests.faults.running import COLLECTION, ROUNDS, Commands, sae_of, session_of
 from tests.postgresql import Server as PostgreSQL
 
-N_KILLS = max(4, ROUNDS // 10)
+N_KILLS = max(2, ROUNDS // 10)
 
 
 class Site:
