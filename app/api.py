@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
@@ -14,7 +16,7 @@ from app.views.api import AddressView, ApiView, ColumnView, ListView, ParameterV
 
 router = APIRouter()
 
-# What {names} stand for where no collection is served.
+# What {names} stand for where nothing of the kind is there, or who asks may not see it.
 _NOBODY = {
     "collection": "papers",
     "sae": "k32-n1024-0a1b2c",
@@ -23,16 +25,16 @@ _NOBODY = {
     "document": "2408.00657",
     "slug": "kx7m2pqrst",
 }
-_NOBODY |= {"words": "dark matter"}
+_WORDS = {"words": "dark matter"}  # anything can be searched for
 
 
 def openapi_document(request: Request) -> Response:
-    examples, with_people = _examples(request), _with_people(request)
+    examples, with_people = _NOBODY | _there(request), _with_people(request)
     return JSONResponse(openapi.document(examples, origin(request), with_people=with_people))
 
 
 def docs(request: Request) -> Response:
-    view = docs_view(_examples(request), origin(request), with_people=_with_people(request))
+    view = docs_view(_there(request), origin(request), with_people=_with_people(request))
     return page(request, "docs", view)
 
 
@@ -41,10 +43,10 @@ def _with_people(request: Request) -> bool:
     return is_on
 
 
-def docs_view(examples: dict[str, str], at: str, *, with_people: bool = False) -> ApiView:
+def docs_view(there: dict[str, str], at: str, *, with_people: bool = False) -> ApiView:
     groups: dict[str, list[AddressView]] = {}
     for each in described(with_people=with_people):
-        groups.setdefault(each.about.group, []).append(_address(each, examples))
+        groups.setdefault(each.about.group, []).append(_address(each, there))
     searched = next(
         address for addresses in groups.values() for address in addresses if address.name == "search"
     )
@@ -58,11 +60,11 @@ def docs_view(examples: dict[str, str], at: str, *, with_people: bool = False) -
     )
 
 
-def _examples(request: Request) -> dict[str, str]:
-    """Names of things that are there, for paths that can be tried."""
+def _there(request: Request) -> dict[str, str]:
+    """Names of things that are there, for paths that can be tried. What people stored is not among them."""
     collections = list(get_library(request).collections.values())
     found = next(((each, each.default) for each in collections if each.default is not None), None)
-    return dict(_NOBODY) if found is None else _NOBODY | _of_collection(*found)
+    return dict(_WORDS) if found is None else _WORDS | _of_collection(*found)
 
 
 def _of_collection(collection: ServedCollection, sae: ServedSAE) -> dict[str, str]:
@@ -75,8 +77,9 @@ def _of_collection(collection: ServedCollection, sae: ServedSAE) -> dict[str, st
     return examples | ({"words": texts[0].text} if texts else {})
 
 
-def _address(shown: Described, examples: dict[str, str]) -> AddressView:
-    about = shown.about
+def _address(shown: Described, there: dict[str, str]) -> AddressView:
+    about, examples = shown.about, _NOBODY | there
+    needed = re.findall(r"{(\w+)", " ".join([shown.path, *about.example.values()]))
     parameters = [
         ParameterView(
             each["name"], each["in"] == "path", each["description"], _allowed(each["schema"]), _shown(each)
@@ -92,6 +95,7 @@ def _address(shown: Described, examples: dict[str, str]) -> AddressView:
         path=openapi.plain(shown.path),
         url=url,
         json_url=urls.json(url),
+        is_there=there.keys() >= set(needed),
         parameters=parameters,
         lists=_lists(shown, url),
     )

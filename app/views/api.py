@@ -42,6 +42,7 @@ class AddressView:
     path: str  # with {names}
     url: str  # the page of the example
     json_url: str
+    is_there: bool  # whether something is at these two, or they only show the form
     parameters: list[ParameterView]
     lists: list[ListView]
 

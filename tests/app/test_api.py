@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Callable
 from functools import lru_cache
+from html import unescape
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -22,6 +23,7 @@ from app.query import EvidenceQuery, FamilyQuery, FeatureQuery, Parameters, Sear
 from app.settings import Settings
 from sae_core.families import FamilyConfig
 from sae_core.families.model import ALGORITHMS
+from tests.app.editors import Editing
 from tests.app.served import Planted
 
 ROOT = Path(__file__).parent.parent.parent
@@ -168,21 +170,34 @@ def test_the_recorder_reads_like_parameters() -> None:
     assert Recorder().flag("x") is Parameters("").flag("x") is False
 
 
+def broken_links(client: TestClient) -> list[str]:
+    """Those of the page about the interface that lead nowhere."""
+    links = [unescape(link) for link in re.findall(r'href="(/[^"]*)"', client.get(urls.docs()).text)]
+    assert len(links) > 5
+    return [link for link in set(links) if client.head(link).status_code not in {200, 303}]
+
+
+def test_what_people_may_have_stored_is_shown_without_a_link_to_nothing(editing: Editing) -> None:
+    client = editing.client()
+    assert broken_links(client) == []
+    page = client.get(urls.docs()).text
+    assert "/planted/lenses.json" in page
+    assert re.search(r"Such as <code>/planted/links/\w+</code>", page)
+
+
 def test_the_page_shows_every_address_and_its_links_lead_somewhere(client: TestClient) -> None:
     answer = client.get(urls.docs())
     assert answer.status_code == 200
     for page in described():
         assert f"<code>{openapi.plain(page.path)}</code>" in answer.text
-    links = set(re.findall(r'href="(/[^"]*)"', answer.text))
-    for link in links:
-        assert client.head(link.replace("&amp;", "&")).status_code in {200, 303}, link
+    assert broken_links(client) == []
     assert client.get(urls.json(urls.docs())).json()["version"] == openapi.VERSION
 
 
 def test_without_a_collection_there_is_a_description_too(tmp_path: Path) -> None:
     with TestClient(create_app(Settings(home=tmp_path))) as client:
         assert client.get("/openapi.json").json()["paths"]
-        assert client.get("/docs").status_code == 200
+        assert broken_links(client) == []
 
 
 def test_the_document_about_formats_has_every_column_and_every_format() -> None:
