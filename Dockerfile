@@ -13,7 +13,7 @@ RUN python -m venv /opt/saefari
 ENV PATH=/opt/saefari/bin:$PATH
 WORKDIR /src
 COPY . .
-RUN pip install --constraint constraints.txt ".[$HARDWARE,postgres]"
+RUN pip install --constraint constraints.txt ".[$HARDWARE,otel,postgres]"
 
 FROM python:3.12-slim
 # Nothing is written outside /data and /tmp, so the root may be read-only.

@@ -133,8 +133,8 @@ def test_what_is_imported_is_declared_and_what_is_declared_is_imported() -> None
             elif isinstance(node, ast.ImportFrom) and node.module:
                 imported.add(node.module.split(".")[0])
     imported -= {"app", "sae_core", *sys.stdlib_module_names}
-    carriers = importlib.metadata.packages_distributions()
-    carriers["opentelemetry"] = ["opentelemetry-sdk", "opentelemetry-exporter-otlp-proto-http"]  # and more
+    shared = {"opentelemetry": ["opentelemetry-sdk", "opentelemetry-exporter-otlp-proto-http"]}  # and others
+    carriers = {**importlib.metadata.packages_distributions(), **shared}
     needed = {
         distribution.lower().replace("_", "-")
         for name in imported
