@@ -126,12 +126,11 @@ def find_said(session: Session) -> dict[tuple[str, str, str], dict[int, LabelTex
     return found
 
 
-def find_history(session: Session, subject: Subject) -> list[HumanLabel]:
-    """All revisions of a label, latest first."""
+def find_history(session: Session, subject: Subject, most: int | None = None) -> list[HumanLabel]:
+    """The revisions of a label, latest first: all, or so many."""
     ids = find_ids(session, [subject])
-    rows = session.scalars(
-        sa.select(LabelRow).where(LabelRow.subject.in_(ids.values())).order_by(LabelRow.revision.desc())
-    )
+    chosen = sa.select(LabelRow).where(LabelRow.subject.in_(ids.values()))
+    rows = session.scalars(chosen.order_by(LabelRow.revision.desc()).limit(most))
     return [as_label(row) for row in rows]
 
 

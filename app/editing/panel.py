@@ -6,6 +6,7 @@ import logging
 
 from fastapi import Request
 
+from app import formats
 from app.authored import labels, lists, notes
 from app.authored import subjects as authored_subjects
 from app.authored.engines import DatabaseError
@@ -23,6 +24,9 @@ from app.views.editing import Authored
 from sae_core.errors import BusyError
 
 log = logging.getLogger("saefari")
+
+MAX_SHOWN = 20  # revisions of a label on a page
+MAX_IN_JSON = 1_000
 
 
 def about_feature(
@@ -77,7 +81,8 @@ def _about(request: Request, subject: Subject, automatic: str = "") -> Authored:
             found = [note_view(note, viewer) for note in notes.find_notes(session, subject, viewer)]
             if subject.kind == "document":
                 return Authored(shown, None, found)
-            history = labels.find_history(session, subject)
+            is_json = formats.page_format(request) == formats.JSON
+            history = labels.find_history(session, subject, MAX_IN_JSON if is_json else MAX_SHOWN)
             holds = {subject: shown_label(history, automatic)}
             votes = labels.count_votes(session, holds, viewer.name if viewer else "")[subject]
             own = []

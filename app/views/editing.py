@@ -74,7 +74,7 @@ class Spoken:
     shown: str  # the label that holds: theirs, or the automatic one; "" where that is rejected
     automatic: str  # "" where there is none
     latest: RevisionView
-    history: list[RevisionView]  # latest first
+    history: list[RevisionView]  # latest first: the last 1,000, and 20 on a page
     up: int  # how many find the label that holds right
     down: int  # and wrong
     own: int  # what somebody who has signed in said of it: 1, -1, or 0 for nothing

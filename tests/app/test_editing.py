@@ -11,7 +11,7 @@ from httpx2 import Response
 
 from app.authored import labels
 from app.authored.audit import read_audit
-from app.authored.store import Role
+from app.authored.store import Actor, Role
 from app.authored.subjects import feature
 from tests.app.editors import HERE, Editing
 from tests.app.served import Planted
@@ -46,6 +46,20 @@ def label(text: str, expected: int = 0, **more: str) -> dict[str, str]:
 
 def words(answer: Response) -> str:
     return unescape(re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", answer.text)))
+
+
+def test_a_page_shows_the_last_revisions_and_says_how_many_there_are(
+    editing: Editing, about: dict[str, str], address: str, planted: Planted, latent: int
+) -> None:
+    subject = feature(planted.explorer.name, planted.sae, latent)
+    with editing.store.write(Actor("ann", Role.EDITOR, "test")) as writing:
+        for at in range(25):
+            labels.set_label(writing, subject, labels.LabelText(f"the label {at}."), expected=at)
+    page, said = editing.client().get(address), editing.client().get(f"{address}.json").json()
+    assert "25 revisions These are the last 20; up to 1,000 are in JSON " in words(page)
+    shown = re.findall(r"<li><p>.*<bdi>the label (\d+).</bdi>", page.text)
+    assert [int(each) for each in shown] == [*range(24, 4, -1)]
+    assert len(said["authored"]["label"]["history"]) == 25
 
 
 def test_a_label_is_stored_and_heads_the_page_for_everybody(
