@@ -6,8 +6,10 @@ import re
 
 from playwright.sync_api import Browser, Page, expect
 
+from app import urls
 from tests.app.served import Planted
 from tests.browser.test_editing import database, people, place
+from tests.browser.test_pages import check
 
 __all__ = ["database", "people", "place"]
 
@@ -22,6 +24,7 @@ def test_a_lens_and_a_link_are_stored_in_one_browser_and_opened_in_another(
     ann.get_by_label("Name", exact=True).fill("dusty")
     ann.get_by_role("button", name="Store the lens").click()
     expect(ann.locator("h1")).to_have_text("dusty")
+    lens = ann.url
 
     reader = people["reader"]
     reader.goto(f"{site.search}?q=moon&f=5:+0.20")
@@ -42,3 +45,11 @@ def test_a_lens_and_a_link_are_stored_in_one_browser_and_opened_in_another(
     assert fresh.locator(".results .title").all_text_contents() == seen
     assert seen
     context.close()
+
+    slug = short.rpartition("/")[2]
+    own = urls.collection(site.explorer.name)
+    with browser.new_context(base_url=place, storage_state=ann.context.storage_state()) as signed_in:
+        owner = signed_in.new_page()
+        for address in (lens, f"{own}/lenses", f"{own}/links", f"{own}/links/{slug}"):
+            check(owner, address)
+            expect(owner.locator(".error")).to_have_count(0)
