@@ -7,6 +7,7 @@ slider is dragged most requests are abandoned.
 from __future__ import annotations
 
 import logging
+import re
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -165,14 +166,15 @@ class Limits:
         return None
 
     def _is_allowed(self, host: str) -> bool:
+        found = _HOST.fullmatch(host.lower())
+        if found is None:
+            return False
         if "*" in self.hosts:
             return True
-        name = host.lower()
-        if name.startswith("["):
-            name = name[1:].partition("]")[0]
-        elif name.count(":") == 1:
-            name = name.partition(":")[0]
+        name = found[1] or found[2]
         return name in self.hosts or (bool(self.suffixes) and name.endswith(self.suffixes))
 
 
+# A name or an address, and a port: anything else, as "localhost:80@evil.example", would stand in links.
+_HOST = re.compile(r"(?:\[([0-9a-f:.]+)\]|([a-z0-9_.-]+))(?::[0-9]{0,5})?")
 _RANGE_HEADERS = (b"range", b"if-range")

@@ -22,7 +22,7 @@ from sae_core.explorer import Explorer
 from sae_core.labels.predictors import embed_labels
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from contextlib import AbstractContextManager
     from pathlib import Path
 
@@ -140,11 +140,18 @@ class SilentConsole:
         return nullcontext(lambda _done, _total, _detail="": None)
 
 
-def planted_collection(home: Path, name: str = "planted", *, n: int = N_DOCUMENTS, **options: Any) -> Path:
-    """Build a real collection below `home`; its folder."""
+def planted_collection(
+    home: Path,
+    name: str = "planted",
+    *,
+    n: int = N_DOCUMENTS,
+    spoil: Callable[[Document], Document] = lambda document: document,
+    **options: Any,
+) -> Path:
+    """Build a real collection below `home`, of documents that `spoil` may change; its folder."""
     embedder = PlantedEmbedder()
     home.mkdir(parents=True, exist_ok=True)
-    corpus = Corpus(documents(n), [])
+    corpus = Corpus([spoil(document) for document in documents(n)], [])
     path = home / f"{name}.npy"
     np.save(path, embedder.embed([document.text for document in corpus.documents]))
     sizes: dict[str, Any] = {"latents": (64,), "ks": (3,), "steps": 2500, "stability": False, **options}
