@@ -20,6 +20,7 @@ from app.settings import Settings
 from tests.app.editors import token
 from tests.app.served import Planted
 from tests.browser.conftest import note_troubles
+from tests.browser.test_pages import check
 
 pytestmark = pytest.mark.browser_context_args(java_script_enabled=False)
 
@@ -101,3 +102,46 @@ def test_two_editors_in_two_browsers_on_one_label(
     ann.get_by_role("button", name="Sign out").click()
     expect(ann.get_by_role("link", name="Sign in")).to_be_visible()
     expect(ann.locator("#people form")).to_have_count(0)
+
+
+def test_a_list_made_on_a_page_of_a_feature_is_opened_by_somebody_else(
+    people: dict[str, Page], site: Planted, query: str, own: dict[int, float]
+) -> None:
+    ann, _, reader = people.values()
+    name, (latent, *_) = site.explorer.name, own
+    ann.goto(urls.feature(name, site.sae, latent))
+    write(ann, "what Ann found")
+    ann.get_by_role("button", name="Store").first.click()
+    expect(ann.locator("h1")).to_contain_text("what Ann found")
+    ann.get_by_text("Add to a list").click()
+    ann.get_by_label("Name of a new list").fill("For Thursday")
+    ann.get_by_label("Remark").fill("where to begin")
+    ann.get_by_role("button", name="Add", exact=True).click()
+    expect(ann.locator("h1")).to_have_text("For Thursday")
+
+    reader.goto(urls.lists(name))
+    reader.get_by_role("link", name="For Thursday").click()
+    expect(reader.locator("main li")).to_contain_text("where to begin")
+    expect(reader.locator("main form")).to_have_count(0)
+    reader.get_by_role("link", name="Search with these").click()
+    expect(reader.get_by_text("what Ann found").first).to_be_visible()
+    reader.goto(f"{site.search}?q={query.replace(' ', '+')}")
+    expect(reader.get_by_label("what Ann found").first).to_be_attached()
+
+
+def test_pages_that_people_write_on_fit_narrow_screens_and_axe_finds_nothing(
+    people: dict[str, Page], place: str, site: Planted, browser: Browser
+) -> None:
+    ann, name = people["ann"], site.explorer.name
+    ann.goto(urls.lists(name))
+    ann.get_by_text("Make a list").click()
+    ann.get_by_label("Name").fill("For Thursday")
+    ann.get_by_label("Features, in order").fill("3 where to begin\n5")
+    ann.get_by_role("button", name="Make the list").click()
+    expect(ann.locator("main li")).to_have_count(2)
+    made = ann.url
+    with browser.new_context(base_url=place, storage_state=ann.context.storage_state()) as context:
+        page = context.new_page()
+        family = site.set.families[0].id
+        for address in (urls.lists(name), made, urls.family(name, site.sae, family)):
+            check(page, address)
