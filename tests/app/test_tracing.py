@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import httpx2
 import pytest
 from fastapi.testclient import TestClient
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
@@ -18,7 +19,8 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from app import tracing
 from app.settings import Settings
-from tests.app.served import Planted, serve
+from tests.app.proxies import caddy, needs_caddy
+from tests.app.served import Listening, Planted, serve
 
 ROOT = Path(__file__).parents[2]
 TRACE = "0af7651916cd43dd8448eb211c80319c"
@@ -110,6 +112,19 @@ def test_a_trusted_proxy_names_the_trace_and_its_sampling(planted: Planted, coll
     assert (ours.trace_id.hex(), ours.parent_span_id.hex()) == (TRACE, PARENT.split("-")[2])
     assert other.trace_id.hex() != TRACE
     assert not other.parent_span_id
+
+
+@needs_caddy
+def test_behind_our_caddy_visitors_name_no_trace(
+    planted: Planted, collector: Collector, tmp_path: Path
+) -> None:
+    with (
+        Listening(planted, otlp_endpoint=collector.url, trust_request_ids=True) as upstream,
+        caddy((ROOT / "Caddyfile").read_text(encoding="utf-8"), upstream, tmp_path) as port,
+    ):
+        httpx2.get(f"http://127.0.0.1:{port}/live", headers={"traceparent": PARENT})
+    [span] = collector.spans
+    assert span.trace_id.hex() != TRACE
 
 
 def test_a_failure_is_an_error_without_its_words(
