@@ -17,7 +17,7 @@ FORGET_OTHER = @rm -f $(VENV)/.installed-*; $(BIN)/python -m pip uninstall -qqy 
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install install-dev demo serve test test-needs attack faults soak check format bench peers clean
+.PHONY: help install install-dev demo serve test test-needs attack audit faults soak check format bench peers clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -35,6 +35,10 @@ test: install-dev test-needs ## run all tests, in random order, several at a tim
 
 attack: install-dev ## send the application 10,000 requests that were made to do harm (minutes)
 	@ATTACK_REQUESTS=10000 $(BIN)/python -m pytest tests/app/test_attacks*.py
+
+audit: .audit/.installed ## ask an advisory service about every version of constraints.txt (needs the network)
+	@.audit/bin/pip-audit --strict --no-deps --disable-pip --progress-spinner off --requirement constraints.txt \
+	  || { echo "The audit failed: a version has an advisory, or could not be asked about. See above." >&2; exit 1; }
 
 faults: install-dev test-needs ## kill -9, full disks, databases that go away, 200 rounds (half an hour)
 	@FAULT_ROUNDS=200 $(BIN)/python -m pytest -s tests/faults tests/app/test_workers.py
@@ -91,6 +95,11 @@ $(INSTALLED_DEV): $(VENV)/.made pyproject.toml constraints.txt
 	@$(PYTHON) -m venv --clear .peers/$*
 	@.peers/$*/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --requirement $<
 	@.peers/$*/bin/python -m pip uninstall -qqy torchvision 2>/dev/null
+	@touch $@
+
+.audit/.installed: Makefile
+	@$(PYTHON) -m venv --clear .audit
+	@.audit/bin/python -m pip install --quiet --disable-pip-version-check pip-audit==2.10.1
 	@touch $@
 
 # The browser tests drive a Chromium of the system, those of the database its PostgreSQL, which they start

@@ -108,6 +108,19 @@ def test_files_named_in_the_documents_exist() -> None:
     assert sorted(pair for pair in named if not (ROOT / pair[1]).exists()) == []
 
 
+@pytest.mark.parametrize("page", ["security.md", "reliability.md"])
+def test_tests_named_as_proof_exist(page: str) -> None:
+    named = set(re.findall(r"`(test_\w+)`", (ROOT / "docs" / page).read_text(encoding="utf-8")))
+    sources = (path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("test_*.py"))
+    written = {
+        name
+        for source in sources
+        for name in re.findall(r"^ *(?:async )?def (test_\w+)", source, re.MULTILINE)
+    }
+    assert len(named) > 10
+    assert sorted(named - written) == []
+
+
 def test_benchmarks_and_their_readme_agree() -> None:
     described = re.findall(
         r"^\| `(\w+\.py)`", (ROOT / "benchmarks/README.md").read_text(encoding="utf-8"), re.MULTILINE
