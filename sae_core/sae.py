@@ -165,13 +165,13 @@ class SAE:
         path.write_bytes(self.to_bytes())
 
     def to_bytes(self) -> bytes:
-        """The content of the file that `save` writes."""
+        """The content of the file that `save` writes: the same for the same SAE."""
         metadata = {"format": FORMAT, "k": str(self.k)}
         if self.threshold is not None:
             metadata["threshold"] = repr(self.threshold)
         if self.prefixes:
             metadata["prefixes"] = ",".join(map(str, self.prefixes))
-        return to_bytes(self.tensors(), metadata=metadata)
+        return _in_one_order(to_bytes(self.tensors(), metadata=metadata))
 
     @classmethod
     def load(cls, path: Path, *, is_mapped: bool = False) -> SAE:
@@ -199,6 +199,15 @@ class SAE:
         except (OSError, SafetensorError, KeyError, ValueError) as error:
             what = f"{path} cannot be read as an SAE: {error}."
             raise ArtifactError(what, remedy=remedy) from error
+
+
+def _in_one_order(content: bytes) -> bytes:
+    """A safetensors file whose header has its metadata by name: the package writes them in any order."""
+    end = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:end])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    return content[:8] + text.ljust(end - 8) + content[end:]
 
 
 def _mapped(path: Path, names: Sequence[str]) -> dict[str, Array]:
