@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -59,7 +58,7 @@ def test_a_pick_with_value_zero_does_not_fire() -> None:
 
 
 def test_the_same_sae_is_the_same_file(sae: SAE, tmp_path: Path) -> None:
-    whole = replace(sae, threshold=0.25, prefixes=(10, N))
+    whole = SAE(**sae.tensors(), k=K, threshold=0.25, prefixes=(10, N))
     assert len({whole.to_bytes() for _ in range(20)}) == 1  # the package puts metadata in any order
     whole.save(tmp_path / "sae.safetensors")
     assert SAE.load(tmp_path / "sae.safetensors").fingerprint() == whole.fingerprint()
