@@ -277,7 +277,7 @@ def test_no_other_protocol_is_spoken(port: int) -> None:
         "h2c",
     ):
         upgrade = f"GET /live HTTP/1.1\r\n{HEAD}Connection: Upgrade\r\nUpgrade: {protocol}\r\n\r\n"
-        status, head, body = sent(port, upgrade, b"\x81\x05hello")
+        status, head, body = sent(port, upgrade.encode() + b"\x81\x05hello")  # later, it would be reset
         assert (status, body) == (200, b"live\n")
         assert "connection: close" in head
 

@@ -210,13 +210,14 @@ def times_of(server: Repository) -> list[float]:
 def test_requests_keep_their_distance_also_between_runs(tmp_path: Path) -> None:
     with repository(RECORDS[:30]) as server:
         times = times_of(server)
-        options = Options(pause=0.3)
+        options = Options(pause=0.5)
         with Harvest(Query(server.url, "arXiv"), tmp_path / "c.parquet", options) as job:
             job.begin()
         with Harvest(Query(server.url, "arXiv"), tmp_path / "c.parquet", options) as job:
             job.run(lambda *_: None)
     assert len(times) == 3
-    assert min(times[1] - times[0], times[2] - times[1]) >= 0.29
+    # They are sent so far apart; on a busy machine the earlier one may arrive late.
+    assert min(times[1] - times[0], times[2] - times[1]) >= 0.4
 
 
 def test_arxiv_is_never_asked_faster_than_it_wants(tmp_path: Path) -> None:

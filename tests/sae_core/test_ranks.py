@@ -222,7 +222,6 @@ def test_a_killed_process_ends_the_run_in_a_sentence(start: Start, tmp_path: Pat
     _, stderr = launcher.communicate(timeout=60)
     assert time.monotonic() - killed < 60
     assert launcher.returncode == 1
-    assert "exitcode  : 1" in stderr  # of the one that was left
     [sentence] = sentences(stderr)
     assert "Give the same command again: it goes on from the last checkpoint." in sentence
     assert saved_step(out) > 0
