@@ -9,6 +9,7 @@ next one too early gets the answer to the first, and then the end, after which H
 from __future__ import annotations
 
 import asyncio
+import select
 import socket
 from collections import Counter
 from enum import Enum, auto
@@ -106,6 +107,13 @@ class Bounded(HttpToolsProtocol):
         self.clients[self.who] -= 1
         if not self.clients[self.who]:
             del self.clients[self.who]
+
+    def timeout_keep_alive_handler(self) -> None:
+        """End an idle connection, unless its next request came while the loop had other things to do."""
+        if _has_unread(self.transport):
+            self.timeout_keep_alive_task = self.loop.call_later(LINGER, self.timeout_keep_alive_handler)
+        else:
+            super().timeout_keep_alive_handler()
 
     def shutdown(self) -> None:
         """Let a request in flight end; after a while it is treated as one whose client has left."""
@@ -256,6 +264,13 @@ def _settings_of(app: Any) -> Settings:
         app = app.app
     settings: Settings = app.state.settings
     return settings
+
+
+def _has_unread(transport: asyncio.Transport) -> bool:
+    """Whether something has come that the loop has not handed over yet."""
+    coming = select.poll()
+    coming.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
+    return bool(coming.poll(0))
 
 
 def _drop_who_does_not_read(transport: asyncio.Transport, seconds: float) -> None:

@@ -17,6 +17,7 @@ from fastapi.responses import StreamingResponse
 from starlette.routing import Route
 
 from app.authored import schema
+from app.connections import Bounded
 from app.middleware import SECURITY_HEADERS
 from tests.app.served import Listening, Planted
 
@@ -228,6 +229,26 @@ def test_who_does_not_read_is_dropped(planted: Planted) -> None:
         reader.setblocking(True)
         reader.sendall(f"GET /live HTTP/1.1\r\n{HEAD}Connection: close\r\n\r\n".encode())
         assert read_to_end(reader).endswith(b"live\n")
+
+
+def test_a_request_that_comes_as_its_connection_ends_for_idleness_is_answered(planted: Planted) -> None:
+    """The loop was busy: the request is there, and the timer rings before anybody has looked."""
+    listening = Listening(planted, idle_seconds=60)
+    request = f"GET /live HTTP/1.1\r\n{HEAD}\r\n".encode()
+    with listening as port, connect(port) as connection:
+        connection.sendall(request)
+        assert connection.recv(1 << 16).endswith(b"live\n")
+        [idle] = listening.server.server_state.connections
+        assert isinstance(idle, Bounded)
+
+        def ring_after_a_request() -> None:
+            connection.sendall(request)
+            idle.timeout_keep_alive_handler()
+
+        idle.loop.call_soon_threadsafe(ring_after_a_request)
+        assert connection.recv(1 << 16).endswith(b"live\n")
+        idle.loop.call_soon_threadsafe(idle.timeout_keep_alive_handler)
+        assert connection.recv(1 << 16) == b""
 
 
 @pytest.mark.parametrize(
