@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 MAX_PLACES_BYTES = 64 * 2**20  # positions of documents that pass filters, per collection
-MAX_CACHED_PLAINS = 1024  # rankings of which `DEPTH` documents are kept, 20 bytes each
+MAX_CACHED_PLAINS = 512  # rankings of which `DEPTH` documents are kept, 20 bytes each
 MAX_CACHED_QUERIES = 4096
 MAX_CACHED_EDITS = 512
 MAX_QUICK_NUMBERS = 8_000_000  # that are added up in about a millisecond

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 MAX_COLUMN_BYTES = 512 * 2**20  # per collection: 300 columns of 420,000 documents
 MAX_SUM_BYTES = 256 * 2**20  # per collection: 150 sums of 420,000 documents
+MAX_QUERIES = 512  # per collection: where the bytes of a sum are few, it is soon made again
 MAX_SUMS = 4  # per query
 SAME = 1e-9  # coefficients that differ by less, relatively, are one
 ROUNDING = 2.0**-24  # relative, of one operation in float32
@@ -54,7 +55,7 @@ class Sums:
     def __init__(self, index: VectorIndex) -> None:
         self._index = index
         self._columns: Cache[NDArray[np.float32]] = Cache(MAX_COLUMN_BYTES, lambda column: column.nbytes)
-        self._kept = _Kept(MAX_SUM_BYTES)
+        self._kept = _Kept(MAX_SUM_BYTES, MAX_QUERIES)
         # Of one product, in whatever order its terms are added.
         self._product_error = index.width * ROUNDING * LONGEST_ROW**2
 
@@ -182,10 +183,10 @@ def _differing(known: Mapping[int, float], wanted: Mapping[int, float]) -> list[
 
 
 class _Kept:
-    """The last sums of the last queries, bounded in bytes."""
+    """The last sums of the last queries, bounded in bytes and in queries."""
 
-    def __init__(self, limit: int) -> None:
-        self._limit, self._held = limit, 0
+    def __init__(self, limit: int, most: int) -> None:
+        self._limit, self._most, self._held = limit, most, 0
         self._sums: OrderedDict[_Query | bytes, tuple[_Sum, ...]] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -205,6 +206,6 @@ class _Kept:
             self._held += sum(kept.sums_M.nbytes for kept in after) - sum(
                 kept.sums_M.nbytes for kept in before
             )
-            while self._held > self._limit and len(self._sums) > 1:
+            while len(self._sums) > self._most or (self._held > self._limit and len(self._sums) > 1):
                 _, dropped = self._sums.popitem(last=False)
                 self._held -= sum(kept.sums_M.nbytes for kept in dropped)

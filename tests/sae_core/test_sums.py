@@ -138,7 +138,19 @@ def test_a_sum_that_was_added_to_too_often_is_made_anew(index: CountedIndex, sum
     assert index.n_scans == 2, "the query and one column"
 
 
-def test_what_is_remembered_is_bounded(index: VectorIndex, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_queries_that_are_remembered_are_bounded(
+    index: VectorIndex, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MAX_QUERIES", 3)
+    sums = Sums(index)
+    for x_D in unit(np.random.default_rng(3).standard_normal((8, D))):
+        sums.plain(x_D)
+        assert len(sums._kept._sums) <= 3
+        assert sums._kept.get(x_D.tobytes()), "the newest one stays"
+    assert sums._kept._held == 3 * 4 * M
+
+
+def test_what_is_remembered_is_bounded_in_bytes(index: VectorIndex, monkeypatch: pytest.MonkeyPatch) -> None:
     one = 4 * M
     monkeypatch.setattr(module, "MAX_COLUMN_BYTES", 5 * one)
     monkeypatch.setattr(module, "MAX_SUM_BYTES", 7 * one)
