@@ -103,6 +103,7 @@ class Bounded(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
+        self._unset_keepalive_if_required()  # uvicorn leaves it where the client reset the connection
         self._ring_at(inf)
         self.clients[self.who] -= 1
         if not self.clients[self.who]:
@@ -110,7 +111,7 @@ class Bounded(HttpToolsProtocol):
 
     def timeout_keep_alive_handler(self) -> None:
         """End an idle connection, unless its next request came while the loop had other things to do."""
-        if _has_unread(self.transport):
+        if not self.transport.is_closing() and _has_unread(self.transport):
             self.timeout_keep_alive_task = self.loop.call_later(LINGER, self.timeout_keep_alive_handler)
         else:
             super().timeout_keep_alive_handler()

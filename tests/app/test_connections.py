@@ -251,6 +251,22 @@ def test_a_request_that_comes_as_its_connection_ends_for_idleness_is_answered(pl
         assert connection.recv(1 << 16) == b""
 
 
+def test_an_idle_connection_that_the_client_resets_leaves_no_timer(planted: Planted) -> None:
+    """Where it rang later it asked a socket that was gone."""
+    listening = Listening(planted, idle_seconds=60)
+    with listening as port:
+        with connect(port) as connection:
+            connection.sendall(f"GET /live HTTP/1.1\r\n{HEAD}\r\n".encode())
+            assert connection.recv(1 << 16).endswith(b"live\n")
+            [idle] = listening.server.server_state.connections
+            assert isinstance(idle, Bounded)
+            assert idle.timeout_keep_alive_task
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        assert is_well(port)  # by now the loop has seen the reset
+        assert not listening.server.server_state.connections & {idle}
+        assert idle.timeout_keep_alive_task is None
+
+
 @pytest.mark.parametrize(
     "request_of",
     [
